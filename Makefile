@@ -1,0 +1,69 @@
+# The two commands are `make demo` and `make test`. Everything happens in .venv, build and a cache of the
+# user's; nothing is installed elsewhere and nothing needs root.
+
+# The first of these that runs and is new enough: a name on PATH may be a stub that does not run.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+SANS_IO := cbor websocket protocol kvlog kvmount kvrecord kvstream mqtt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint bench torture format clean venv
+
+help:
+	@echo 'make demo        watch a device follow its YAML (ARGS=--once: check it once, without a screen)'
+	@echo 'make test        the whole test suite on both interpreters, with branch coverage (ARGS: for pytest)'
+	@echo 'make test-quick  the part of it that takes less than two minutes'
+	@echo 'make lint        formatting, mistakes, types, layers'
+	@echo 'make format      put the formatting right'
+	@echo 'make bench       the figures, into build/bench.jsonl (ARGS: names or parts of names)'
+	@echo 'make torture     cut the power of the store, again and again (ARGS=--help tells how often)'
+	@echo 'make clean       remove what the above made here'
+
+demo: $(READY)
+	@$(BIN)/motelet demo $(ARGS)
+
+# What does no input or output must have every branch tested.
+test: $(READY)
+	@mkdir -p build
+	@$(BIN)/python -m motelet.tools.fetch mosquitto
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage report
+	@$(BIN)/coverage report --fail-under=100 --include='$(SANS_IO:%=*/motelet/%.py,)'
+
+test-quick: $(READY)
+	@$(BIN)/python -m motelet.tools.fetch mosquitto
+	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+torture: $(READY)
+	@$(BIN)/motelet torture $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff format --check --output-format concise . || { echo 'wrongly formatted, see: make format'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python -m motelet.tools.lint
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+bench: $(READY)
+	@$(BIN)/motelet bench $(ARGS)
+
+venv: $(READY)
+
+# Made anew whenever the dependencies change, so that a package dropped from them is really gone.
+$(READY): pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'no Python 3.11 or newer on PATH; say where one is: make PYTHON=...'; exit 1; }
+	@echo 'making .venv with $(PYTHON) (about a minute the first time) ...' >&2
+	@$(PYTHON) -m venv --clear .venv || \
+	    { echo 'this Python cannot make virtual environments; on Debian or Ubuntu: sudo apt-get install python3-venv'; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""What the distribution installs: every package of the tree, at its import name, and nothing else."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+
+from motelet.tools.lint import ROOT
+
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TREES = {
+    "motelet": "core/motelet",
+    "motelet.ports": "ports",
+    "motelet.tools": "tools",
+    "cloud_bridge": "cloud_bridge",
+}
+
+
+def packages_of_the_tree() -> set[str]:
+    """Every package, by its import name."""
+    return {
+        ".".join([name, *source.parent.relative_to(ROOT / folder).parts])
+        for name, folder in TREES.items()
+        for source in (ROOT / folder).rglob("__init__.py")
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The files of a wheel built from the working tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("core", "ports", "tools", "cloud_bridge", "pyproject.toml", "README.md", "LICENSE"):
+        (source / name).symlink_to(ROOT / name)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(pip, check=True, timeout=300)
+    (wheel,) = folder.glob("motelet-*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_pyproject_lists_every_package() -> None:
+    assert set(SETTINGS["tool"]["setuptools"]["packages"]) == packages_of_the_tree()
+    assert SETTINGS["tool"]["setuptools"]["package-dir"] == TREES
+
+
+def test_every_module_has_a_docstring_that_says_why() -> None:
+    sources = [path for folder in TREES.values() for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in sources if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+@pytest.mark.slow
+def test_nothing_else_is_at_the_top_level(wheel_names: set[str]) -> None:
+    tops = {PurePosixPath(name).parts[0] for name in wheel_names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"motelet", "cloud_bridge"}
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_source_and_data_file(wheel_names: set[str]) -> None:
+    suffixes = {".py", ".cddl", ".md", ".yaml", ".json", ".mjs"}
+    expected = {
+        f"{name.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}"
+        for name, folder in TREES.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and path.is_file()
+    }
+    assert expected - wheel_names == set()

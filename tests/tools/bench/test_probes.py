@@ -1,0 +1,67 @@
+"""The probes measure the real thing, and one that is shown an allocation says so."""
+
+from pathlib import Path
+
+import pytest
+
+from motelet.tools import cli, mpy
+from motelet.tools.bench import interpreters, ledger, memory
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        mpy.interpreter() is None and not mpy.interpreter_published(),
+        reason="PyPI has no MicroPython for this computer to measure",
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep what the tests build away from what the bench builds."""
+    monkeypatch.setattr(interpreters, "ROOT", tmp_path / "bench")
+
+
+def test_the_ledger_has_three_lines_a_module() -> None:
+    figures = {figure.name: figure.value for figure in ledger.measure()}
+    for prefix in ("core.size", "core.heap", "core.heap32"):
+        assert figures[f"{prefix}.cbor"] > 1000
+        parts = [value for name, value in figures.items() if name.startswith(f"{prefix}.")]
+        assert sum(parts) == 2 * figures[f"{prefix}.total"]
+    assert figures["core.heap32.total"] < figures["core.heap.total"]
+
+
+def test_import_order_puts_what_is_imported_first(tmp_path: Path) -> None:
+    sources = {
+        "m": "",
+        "m.top": "from m import low\n",
+        "m.low": "import json\n",
+        "m.p": "from m.p import q\n",
+        "m.p.q": "",
+    }
+    paths = {}
+    for name, text in sources.items():
+        paths[name] = tmp_path / f"{name}.py"
+        paths[name].write_text(text)
+    order = ledger._import_order(paths)
+    assert order.index("m") < order.index("m.low") < order.index("m.top")
+    assert order.index("m.p") < order.index("m.p.q")
+
+
+def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
+    planted = tmp_path / "loop.py"
+    source = (mpy.package_folder("motelet") / "loop.py").read_text()
+    step = "        wait = self.due()\n"
+    assert source.count(step) == 1
+    planted.write_text(source.replace(step, step + "        bytearray(1)\n"))
+    original = interpreters.board_files
+
+    def with_plant() -> Path:
+        files = original()
+        mpy.compile_file(planted, files / "motelet" / "loop.mpy", "motelet/loop.py", mpy.BOARD_OPT_LEVEL)
+        return files
+
+    monkeypatch.setattr(interpreters, "board_files", with_plant)
+    with pytest.raises(cli.UserError, match="the probe ended"):
+        list(memory._run("", tls=True))
+    assert "MemoryError" in capfd.readouterr().err
