@@ -1,0 +1,33 @@
+"""motelet: a microcontroller or a small gateway as a first-class member of a Kubernetes cluster.
+
+The same source runs on MicroPython and on CPython. CPython has no `micropython` module, and the
+compiler of the board folds `const(..)` only where it is written out, so the one name that the rest
+of the package needs from it is given to CPython here.
+"""
+
+import sys
+
+__version__ = "0.1.0"
+
+if sys.implementation.name != "micropython":
+    from types import ModuleType
+
+    _shim = ModuleType("micropython")
+    _shim.const = lambda value: value
+    sys.modules.setdefault("micropython", _shim)
+
+
+def borrow(name):
+    """-> the module `motelet.<name>` for one use.
+
+    What runs once a boot, a connection or a configuration would cost a board its code's worth of RAM for
+    good. Borrowed, the module is forgotten by the interpreter at once, and its code goes with the caller's
+    last reference to it; the next use loads it from flash again. Such a module keeps no state.
+    """
+    path = "motelet." + name
+    module = __import__(path, None, None, (name,))
+    if sys.implementation.name == "micropython":
+        parent = sys.modules[path[: path.rfind(".")]]
+        del sys.modules[path]
+        delattr(parent, path[path.rfind(".") + 1 :])
+    return module

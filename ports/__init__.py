@@ -1,0 +1,1 @@
+"""What differs per platform, behind one small interface: see README.md."""

@@ -1,0 +1,68 @@
+"""The port for Linux and macOS: MicroPython's unix build and CPython, behind the interface of ports/README.md.
+
+MicroPython's sockets, TLS sockets and `select.poll` are streams and a poller as they are; CPython's
+are wrapped. Each interpreter imports its own half only.
+"""
+
+import os
+import sys
+import time
+
+from motelet.ports import der
+from motelet.ports.unix import net
+
+if sys.implementation.name == "micropython":
+    from motelet.ports.unix import native as runtime
+else:
+    from motelet.ports.unix import cpython as runtime
+
+
+class Port:
+    """The platform a gateway runs on. ports/README.md says what each member guarantees."""
+
+    name = "unix"
+
+    def __init__(self):
+        self.clock = runtime.clock
+        self._addresses = net.Addresses(self.clock)
+
+    def poller(self):
+        return runtime.Poller()
+
+    def epoch_ms(self):
+        return time.time_ns() // 1000000
+
+    def set_time(self, epoch_ms):
+        """The bridge's clock, which a host that keeps its own time has no use for."""
+
+    def random(self, n):
+        return os.urandom(n)
+
+    def tls(self, ca_der, cert_der=None, key_der=None):
+        authorities = der.split(ca_der)
+        if not authorities:
+            raise ValueError("no certificate authority")
+        # MicroPython would take the first of several and leave the others out.
+        if cert_der is not None and len(der.split(cert_der)) != 1:
+            raise ValueError("not exactly one certificate")
+        return runtime.tls_context(authorities, cert_der, key_der)
+
+    def tcp(self, host, port, context=None, server_name=None):
+        sock = net.connect(self._addresses.next(host, port))
+        return runtime.stream(sock, context, server_name or host)
+
+    def serial(self, path, baudrate, parity="N", stopbits=1):
+        from motelet.ports.unix import serial
+
+        return serial.setup(runtime.open_serial(path), baudrate, parity, stopbits)
+
+    def flash(self, path, size, block_size=4096, prog_size=32):
+        from motelet.ports.unix.flash import FileFlash
+
+        return FileFlash(path, size, block_size, prog_size)
+
+    def asyncio_host(self, loop):
+        return runtime.asyncio_host(loop)
+
+    def log_sink(self, line):
+        sys.stderr.write(line + "\n")

