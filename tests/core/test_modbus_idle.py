@@ -1,0 +1,161 @@
+"""A poll whose values did not change, loop, mapper and driver together, allocates nothing."""
+
+import gc
+
+from motelet.cbor import Writer
+from motelet.device import load
+from motelet.loop import READ, WRITE, Loop
+from motelet.mappers import Mapper
+from motelet.mappers.modbus import Driver, crc16
+from tests_util import IS_MICROPYTHON, Clock, MemoryStream, heap_locked
+
+REGISTERS = 4
+ROUNDS = 1000
+HR = "HoldingRegister"
+
+
+class Plc:
+    """Port, poller and device in one: it answers while the gateway waits, and allocates nothing either.
+
+    Every register it is asked for holds its own address.
+    """
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.polls = 0
+        self._far = None
+        self._pair = None  # the (stream, events) that ipoll gives
+        self._ready = []
+        self._idle = ()
+        self._asked = bytearray(32)
+        self._reply = bytearray(32)
+
+    def tcp(self, _host, _port):
+        near, self._far = MemoryStream.pair(64)
+        self._ready = [(near, READ | WRITE)]
+        return near
+
+    def serial(self, path, baud_rate, _parity, _stop_bits):
+        return self.tcp(path, baud_rate)
+
+    def register(self, stream, events):
+        pass
+
+    def modify(self, stream, events):
+        pass
+
+    def unregister(self, stream):
+        pass
+
+    def ipoll(self, timeout_ms):
+        far = self._far
+        if far is None:
+            return self._idle
+        count = far.readinto(self._asked)
+        if count:
+            far.write(self._reply, 0, self._answer(count))
+            self.polls += 1
+        if far.peer.unread:
+            return self._ready
+        if timeout_ms > 0:
+            self.clock.now_ms += timeout_ms
+        return self._idle
+
+    def _answer(self, count):
+        asked = self._asked
+        reply = self._reply
+        at = 0 if count == 8 else 6  # RTU, or behind the header of TCP
+        for i in range(at + 2):
+            reply[i] = asked[i]
+        size = 2 * asked[at + 5]
+        reply[5] = size + 3
+        reply[at] = asked[at]
+        reply[at + 1] = asked[at + 1]
+        reply[at + 2] = size
+        for i in range(size):
+            reply[at + 3 + i] = asked[at + 3] + i // 2 if i & 1 else 0
+        end = at + 3 + size
+        if at == 0:
+            crc = crc16(reply, 0, end)
+            reply[end] = crc & 255
+            reply[end + 1] = crc >> 8
+            end += 2
+        return end
+
+
+class Twin:
+    def __init__(self):
+        self.count = 0
+
+    def reported(self, prop, value):
+        prop.value = value
+        self.count += 1
+
+    def state(self, device, state, reason):
+        device.state = state
+        device.reason = reason
+
+
+class Log:
+    def info(self, *_pairs):
+        pass
+
+
+def fail(_task, error):
+    raise error
+
+
+def start(config):
+    plc = Plc(Clock((1 << 30) - 20000))
+    loop = Loop(plc.clock, plc, fail)
+    writer = Writer(bytearray(1024))
+    writer.value(
+        {
+            "protocol": {"protocolName": "modbus", "configData": config},
+            "properties": [
+                {
+                    "name": "r%d" % i,
+                    "type": "INT",
+                    "collectCycle": 100 + i,
+                    "visitors": {"configData": {"register": HR, "offset": i, "limit": 1 + i % 2}},
+                }
+                for i in range(REGISTERS)
+            ],
+        }
+    )
+    device = load("default/device/plc", bytes(writer.buf[: writer.n]))
+    twin = Twin()
+    Mapper(loop, Log(), twin, Driver(plc, loop, Driver.bus(device))).add(device)
+    for _ in range(100):
+        loop.step(10)
+    assert twin.count == REGISTERS
+    assert [prop.value for prop in device.properties] == [0, 1 << 16 | 2, 2, 3 << 16 | 4]
+    return plc, loop
+
+
+def poll(loop, plc, until):
+    while plc.polls < until:
+        loop.step(50)
+
+
+def test_under_the_heap_lock():
+    for config in ({"ip": "10.0.0.5"}, {"serialPort": "/dev/ttyS0", "slaveID": 17}):
+        plc, loop = start(config)
+        heap_locked(poll, loop, plc, plc.polls + ROUNDS)
+
+
+def test_with_the_collector_off():
+    if not IS_MICROPYTHON:
+        return  # CPython counts no bytes
+    for config in ({"ip": "10.0.0.5"}, {"serialPort": "/dev/ttyS0", "slaveID": 17}):
+        plc, loop = start(config)
+        gc.collect()
+        gc.disable()
+        try:
+            poll(loop, plc, plc.polls + 1)
+            before = gc.mem_alloc()
+            poll(loop, plc, plc.polls + ROUNDS)
+            grown = gc.mem_alloc() - before
+        finally:
+            gc.enable()
+        assert grown == 0, grown
