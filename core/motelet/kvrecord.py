@@ -1,0 +1,27 @@
+"""What the parts of the store share: its errors, and integers as they lie in a record.
+
+Below `kvlog`, `kvmount` and `kvstream`, so that the store can load the two others by need without a circle.
+"""
+
+
+class StoreError(Exception):
+    """The store refuses. `code`: "full", "key", "batch", "size", "digest" or "flash"."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+class StoreFull(StoreError):
+    """No room (code "full"). Nothing was changed; deleting still works."""
+
+    def __init__(self):
+        super().__init__("full", "store is full")
+
+
+def u16(buf, at):
+    return buf[at] | buf[at + 1] << 8
+
+
+def u32(buf, at):
+    return u16(buf, at) | u16(buf, at + 2) << 16

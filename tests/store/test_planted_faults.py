@@ -1,0 +1,156 @@
+"""Defects planted in the store on purpose: the torture must find each within 100 cuts, or it proves nothing."""
+
+from functools import partial
+
+import pytest
+
+from motelet import kvlog, kvmount
+from motelet.kvlog import Store
+from motelet.tools import torture
+
+CUTS_MAX = 100
+
+
+def caught(workload, flash, store_class):
+    """What the torture says about this store within CUTS_MAX cuts, None if nothing."""
+    count, failure = torture.work(torture.Run(workload, flash, 0, store_class=store_class, cuts_max=CUTS_MAX))
+    assert count <= CUTS_MAX
+    return failure
+
+
+class AcknowledgesBeforeFlush(Store):
+    """A put returns at once; the next call writes it."""
+
+    late = None
+
+    def put(self, key, value):
+        self._flush_late()
+        self.late = (key, value)
+
+    def get(self, key):
+        self._flush_late()
+        return super().get(key)
+
+    def keys(self, prefix=""):
+        self._flush_late()
+        return super().keys(prefix)
+
+    def _flush_late(self):
+        if self.late:
+            late, self.late = self.late, None
+            super().put(*late)
+
+
+class SkipsSync(Store):
+    def sync(self):
+        self._dirty = False
+
+
+class SyncsBeforeWriting(Store):
+    """The sync of a put comes before its record instead of after."""
+
+    def _begin(self):
+        super()._begin()
+        super().sync()
+
+    def sync(self):
+        if not self._torn_seq:
+            super().sync()
+
+
+class BatchWithoutCommitRecord(Store):
+    """Each record of a batch counts on its own."""
+
+    def _append(self, kind, number, aux, flags, data):
+        return super()._append(kind, number, aux, 3, data)
+
+
+class ErasesBeforeTheCopyIsDurable(Store):
+    """The tail block is erased when it was copied, before any header says that it is free."""
+
+    def _free_tail(self):
+        block = self._tail
+        super()._free_tail()
+        self.flash.erase(block)
+
+
+class KeepsWritingTheOldBlock(Store):
+    """After a mount the block that was open when the power went is written on."""
+
+    def mount(self):
+        super().mount()
+
+
+class StreamBeforeItsChunks(Store):
+    """A stream record may reach the disk before the chunks it names."""
+
+    def _prepare(self, items):
+        sync, self.sync = self.sync, lambda: None
+        try:
+            return super()._prepare(items)
+        finally:
+            self.sync = sync
+
+
+def test_acknowledge_before_flush():
+    assert "put" in str(caught("put", "nor32", AcknowledgesBeforeFlush))
+
+
+def test_no_crc(monkeypatch):
+    residue = next(value for name, value in vars(kvlog).items() if name == "_RESIDUE")
+    real = kvlog.crc32
+    # Everything that is compared with the residue passes; what is written is right.
+    monkeypatch.setattr(kvlog, "crc32", lambda data, start=0: Lenient(real(data, start), residue))
+    assert caught("put", "nor32", Store)
+
+
+class Lenient(int):
+    """A CRC that also equals the expected residue."""
+
+    def __new__(cls, value, residue):
+        self = super().__new__(cls, value)
+        self.residue = residue
+        return self
+
+    def __eq__(self, other):
+        return other == self.residue or int(self) == other
+
+    __hash__ = int.__hash__
+
+
+def test_sync_skipped():
+    assert caught("put", "file32", SkipsSync)
+
+
+def test_sync_before_the_write():
+    assert caught("put", "file32", SyncsBeforeWriting)
+
+
+def test_batch_without_commit_record():
+    assert caught("batch", "nor32", BatchWithoutCommitRecord)
+
+
+def test_old_block_erased_before_the_copy_is_durable():
+    assert caught("overwrite", "file32", ErasesBeforeTheCopyIsDurable)
+
+
+def test_stream_before_its_chunks():
+    assert caught("stream", "file32", StreamBeforeItsChunks)
+
+
+def test_half_programmed_end_is_trusted(monkeypatch):
+    # The last record is not written again, though its bits may be unsure.
+    monkeypatch.setattr(kvmount.Recovery, "_settle", lambda self, kept, void, replaced: True)
+    monkeypatch.setattr(kvmount.Recovery, "_holds_group", partial(holds_header, kvmount.Recovery._holds_group))
+    assert caught("put", "nor32", Store)
+
+
+def holds_header(real, self, block):
+    self.held = 0
+    return True
+
+
+@pytest.mark.parametrize("workload", ["put", "overwrite", "batch", "stream"])
+def test_the_store_itself_passes_the_same_cuts(workload):
+    for flash in ("nor32", "file32"):
+        assert caught(workload, flash, Store) is None
