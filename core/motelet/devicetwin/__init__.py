@@ -1,0 +1,289 @@
+"""DeviceTwin: what each device of the node is asked to be, and what it said it is.
+
+It owns the Devices. MetaManager brings their specs, mappers bring values, EdgeHub takes the newest
+value of each property when there is a link. Nothing is queued: a property is marked, and a mark
+costs nothing however long the link is away. The half that speaks MQTT (`comm` and its submodules)
+is loaded by EventBus only.
+
+Reports: a value that changes is DIRTY until it is sent and INFLIGHT until it is acknowledged; what
+changes meanwhile is DIRTY as well and goes next. A lost link makes INFLIGHT DIRTY again.
+
+Desired values are marked APPLY, and mappers do the writing: read first, write if different. That is
+done at boot, when the spec of the device changes (a new desired value is such a change, a corrected
+register as well), and when the device comes back from being offline (mappers see to that). A
+property that is MOMENTARY is different: its desired value is a command, written at most once (`once`).
+"""
+
+from hashlib import sha256
+
+from micropython import const
+
+from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD, Device, load
+from motelet.kvlog import StoreError
+from motelet.messages import DELETE, PUT, READY
+
+DEVICES_MAX = 64
+MAILBOX_SIZE = const(8)
+_RECORDS = ".twin/"
+
+
+def _command(prop):
+    """-> bytes that differ when the command does: the desired value and its metadata."""
+    digest = sha256(prop.desired.encode())
+    for key in sorted(prop.metadata):
+        digest.update(("\0%s\0%s" % (key, prop.metadata[key])).encode())
+    return digest.digest()[:8]
+
+
+class DeviceTwin:
+    """The devices of this node.
+
+    Args: `bus` gets a mailbox "devicetwin"; `store` a mounted kvlog.Store; `port` for its
+    `epoch_ms`; `attach(device)` gives a device to the mapper of its bus, ValueError when it cannot
+    be used; `detach(device)` takes it back.
+
+    `hub`, the task of EdgeHub or None, is woken when there is something for the cloud. `local`,
+    None or a devicetwin.comm.Communication, is told what applications on MQTT may hear of.
+    """
+
+    def __init__(self, loop, bus, store, log, port, attach, detach):
+        self.bus = bus
+        self.store = store
+        self.log = log
+        self.epoch_ms = port.epoch_ms
+        self._attach = attach
+        self._detach = detach
+        self._inbox = bus.mailbox("devicetwin", MAILBOX_SIZE)
+        self.devices = {}  # id -> Device
+        self._items = []  # every Device, and every Property after its Device
+        self._at = 0  # where in _items the search for a report goes on
+        self._marked = False  # false: certainly nothing is DIRTY
+        self.hub = self.local = None
+        self.ready = False  # everything that flash held has arrived
+
+    def run(self, task):
+        """The task: one message of the mailbox at a turn."""
+        inbox = self._inbox
+        inbox.task = task
+        while True:
+            local = self.local
+            if local is not None and not local.ready(task):
+                yield  # its answers have no room; its mailbox wakes this task
+                continue
+            if inbox.take():
+                task.wake()
+                if inbox.kind == PUT:
+                    self._put(inbox.a, inbox.b)
+                elif inbox.kind == DELETE:
+                    self._delete(inbox.a)
+                elif inbox.kind == READY:
+                    self.ready = True
+                    self._prune()
+                elif local is not None:
+                    local.handle(inbox)
+            yield
+
+    # -- what the node holds ------------------------------------------------------------------
+
+    def admit(self, resource, content):
+        """Raise ValueError when `content` is no Device that this node can use. Changes nothing."""
+        device = load(resource, content, self.devices.values())
+        if device.id not in self.devices and len(self.devices) >= DEVICES_MAX:
+            raise ValueError("%s: more than %d devices" % (device.id, DEVICES_MAX))
+
+    def _put(self, resource, content):
+        try:
+            self.admit(resource, content)
+            device = load(resource, content, self.devices.values())
+        except ValueError as error:
+            self._refuse(resource, str(error))
+            return
+        old = self.devices.get(device.id)
+        if old is not None:
+            if old.mapper is not None:
+                self._detach(old)
+            self._inherit(device, old)
+        self.devices[device.id] = device
+        self._index()
+        if self.local is not None:
+            self.local.joined(device, old)
+        try:
+            self._attach(device)
+        except ValueError as error:
+            # Without a driver a device may still have a mapper that speaks MQTT.
+            self.log.warning("devicetwin", "no mapper", "device", device.id, "error", error)
+            if self.local is None:
+                self.state(device, "offline", str(error))
+        self.wake()
+
+    def _refuse(self, resource, reason):
+        self.log.error("devicetwin", "device refused", "resource", resource, "reason", reason)
+        try:
+            device = Device(resource)
+        except ValueError:
+            return  # not even a name to report under
+        if device.id not in self.devices and len(self.devices) < DEVICES_MAX:
+            # An empty device carries the reason to the cloud.
+            self.devices[device.id] = device
+            self._index()
+            self.state(device, "offline", reason)
+
+    def _inherit(self, device, old):
+        """Keep what is known of a device whose spec changed, where property name and type stay."""
+        device.state = old.state
+        device.reason = old.reason
+        device.time_ms = old.time_ms
+        device.ref = old.ref
+        if old.flags & (DIRTY | INFLIGHT):
+            device.flags |= DIRTY
+        for was in old.properties:
+            prop = find(device, was.name)
+            if prop is None or prop.type != was.type:
+                continue
+            prop.value = was.value
+            prop.time_ms = was.time_ms
+            prop.ref = was.ref
+            prop.observed = was.observed
+            if was.flags & (DIRTY | INFLIGHT) and prop.flags & TO_CLOUD:
+                prop.flags |= DIRTY
+
+    def _delete(self, resource):
+        parts = resource.split("/")
+        device = self.devices.pop(parts[0] + "/" + parts[-1], None)
+        if device is None:
+            return
+        if device.mapper is not None:
+            self._detach(device)
+        self._index()
+        self._forget(_RECORDS + device.id + "/")
+        if self.local is not None:
+            self.local.left(device)
+
+    def _forget(self, prefix):
+        for key in list(self.store.keys(prefix)):
+            self.store.delete(key)
+
+    def _prune(self):
+        """Drop the records of devices that went while the power did."""
+        for key in list(self.store.keys(_RECORDS)):
+            parts = key.split("/")
+            if parts[1] + "/" + parts[2] not in self.devices:
+                self.store.delete(key)
+
+    def _index(self):
+        items = []
+        for device in self.devices.values():
+            items.append(device)
+            items.extend(device.properties)
+        self._items = items
+        self._at = 0
+        self._marked = True
+
+    # -- for mappers --------------------------------------------------------------------------
+
+    def reported(self, prop, value):
+        """The device has `value` (int, float, bool, str or bytes): it changed, or was read first."""
+        last = prop.value
+        last_ms = prop.time_ms
+        prop.value = value
+        prop.time_ms = self.epoch_ms()
+        self.mark(prop)
+        if self.local is not None:
+            self.local.reported(prop, last, last_ms)
+
+    def applied(self, prop):
+        """The desired value is in the device now (or was, when read)."""
+        prop.flags &= ~APPLY
+        if prop.observed != prop.desired:
+            prop.observed = prop.desired
+            if prop.value is not None:  # otherwise the first report takes it along
+                self.mark(prop)
+
+    def state(self, device, state, reason=""):
+        """The device is `state` ("online", "offline", "unknown") because of `reason`; False: no news."""
+        if device.state == state and device.reason == reason:
+            return False
+        device.state = state
+        device.reason = reason
+        device.time_ms = self.epoch_ms()
+        self.mark(device)
+        if self.local is not None:
+            self.local.stated(device)
+        return True
+
+    def once(self, prop):
+        """-> True when the desired value of a MOMENTARY property may be written now, the only time.
+
+        False when it was written, or may have been: the record is durable before the write. None
+        when no record can be made; then nothing may be written and the mapper asks again later.
+        """
+        key = _RECORDS + prop.device.id + "/" + prop.name
+        command = _command(prop)
+        if self.store.get(key) == command:
+            return False
+        try:
+            self.store.put(key, command)
+        except StoreError as error:
+            self.log.error("devicetwin", "command not written", "property", key, "error", error)
+            return None
+        return True
+
+    # -- for EdgeHub --------------------------------------------------------------------------
+
+    def mark(self, item):
+        """A Property or Device has something new for the cloud."""
+        if item.flags & TO_CLOUD:
+            item.flags |= DIRTY
+            self._marked = True
+            self.wake()
+
+    def wake(self):
+        if self.hub is not None:
+            self.hub.wake()
+
+    def next_report(self):
+        """-> a Property or Device to be sent, in turn, or None. Allocates nothing."""
+        items = self._items
+        count = len(items)
+        if not self._marked or not count:
+            return None
+        for _ in range(count):
+            at = self._at % count
+            self._at = at + 1
+            item = items[at]
+            if item.flags & (DIRTY | INFLIGHT) == DIRTY:
+                return item
+        self._marked = False
+        return None
+
+    def sent(self, item):
+        """What `next_report` gave is on its way as it is now."""
+        item.flags = item.flags & ~DIRTY | INFLIGHT
+
+    def acked(self, item):
+        """The cloud holds what was sent. A newer value, if there is one, is next."""
+        item.flags &= ~INFLIGHT
+        if item.flags & DIRTY:
+            self._marked = True
+
+    def refused(self, item, code, reason):
+        """The cloud will not have it: it is not sent again, and the mapper is told."""
+        self.acked(item)
+        if self.local is not None:
+            self.local.refused(item, code, reason)
+
+    def link_lost(self):
+        """What was under way may not have arrived; numbers given on that link mean nothing now."""
+        for item in self._items:
+            item.ref = 0
+            if item.flags & INFLIGHT:
+                item.flags = item.flags & ~INFLIGHT | DIRTY
+                self._marked = True
+
+
+def find(device, name):
+    """-> the Property `name` of `device`, or None."""
+    for prop in device.properties:
+        if prop.name == name:
+            return prop
+    return None

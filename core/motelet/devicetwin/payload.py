@@ -1,0 +1,50 @@
+"""What the submodules of DeviceTwin that speak MQTT share: topics, and payloads to and from JSON."""
+
+import json
+
+DEVICE_PREFIX = "$hw/events/device/"
+NODE_PREFIX = "$hw/events/node/"
+VALUE_SIZE_MAX = 512  # bytes of a value in UTF-8
+
+UNMARSHAL = "Unmarshal update request body failed, please check the request"
+
+
+def parse(payload):
+    """-> the dict that `payload` (bytes) is in JSON, with event_id made text. Raises ValueError."""
+    try:
+        message = json.loads(str(payload, "utf-8"))
+    except (RuntimeError, MemoryError):  # what too many brackets are to CPython, and to a board
+        raise ValueError("nested too deeply")
+    if not isinstance(message, dict):
+        raise ValueError("no object")
+    event_id = message.get("event_id")
+    if event_id is None:
+        message["event_id"] = ""
+    elif not isinstance(event_id, str):
+        raise ValueError("event_id is no text")
+    return message
+
+
+def rfc3339(ms):
+    """-> text of a time in milliseconds since 1970 UTC. The calendars of boards begin in different years."""
+    days, second = divmod(ms // 1000, 86400)
+    era, day = divmod(days + 719468, 146097)  # of the 400 years from 1 March of a year that 400 divides
+    year = (day - day // 1460 + day // 36524 - day // 146096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153  # 0 is March
+    day -= (153 * month + 2) // 5 - 1
+    month += 3 if month < 10 else -9
+    year += era * 400 + (1 if month < 3 else 0)
+    clock = (second // 3600, second // 60 % 60, second % 60)
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % ((year, month, day) + clock)
+
+
+def text(value):
+    """-> what a property's value (int, float, bool, str or bytes) is in a twin: values are text there."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (bytes, bytearray)):
+        return str(value, "utf-8")
+    return str(value)

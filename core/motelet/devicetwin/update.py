@@ -1,0 +1,296 @@
+"""Twin updates: what applications tell of properties, and ask of them (dealTwinUpdate, dealTwinSync).
+
+An update is kept as a record in the store before it is answered. Versions have two parts, cloud and
+edge: each local change adds one to the edge's, and a cloud_updated from somebody who knows less than
+the edge is refused.
+
+Conflicts, each with one answer. A meets B: what holds.
+
+- A twin/update meets an earlier one: the later arrival. Timestamps of clients are not looked at.
+- One bad property meets good ones in a twin/update: nothing of the update holds.
+- An expected value of an application meets the desired value of the Device: the application's, until
+  the desired value of the Device changes; then that one.
+- The same over a restart: the same; the record says which desired value it overruled.
+- An actual value of an application meets one read by a mapper: the later; each is reported with its time.
+- A twin/cloud_updated meets a version of the edge it is behind: the edge's, reported to the cloud again.
+- A twin/cloud_updated meets one it is not behind: the update's, with its versions.
+- A twin/cloud_updated with one value behind and one not: the edge's, both values of that property.
+- null for an optional property meets a later value: the value; versions go on counting.
+- null meets a property that is not optional: the property stays as it is.
+- An expected value meets a driver that would refuse it: what was expected before, and code 400.
+- A spec without the property meets a record of it: the record stays, for MQTT only; the cloud takes
+  what its Device lists.
+"""
+
+import json
+
+from micropython import const
+
+from motelet.device import convert
+from motelet.devicetwin import find
+from motelet.devicetwin.payload import UNMARSHAL, VALUE_SIZE_MAX, parse
+from motelet.devicetwin.twin import DELETED, delta, document, listed, record, view
+from motelet.kvlog import StoreError
+
+PROPERTIES_MAX = 64  # records of one device
+KEY_SIZE_MAX = 128
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.,:/@#"
+_NO_DEVICE = "update rejected due to the device is not existed"
+_NO_TWIN = "Update twin error, key:twin does not exist"
+_BAD_KEY = (
+    "The key of twin must only include upper or lowercase letters, number, english, and special letter"
+    " - _ . , : / @ # and the length of key should be less than 128 bytes"
+)
+_BAD_VALUE = "The length of value should be at most 512 bytes"
+
+# The parts of a record that devicetwin.twin describes.
+_EXPECTED = const(0)
+_ACTUAL = const(4)
+_TIME = const(1)
+_CLOUD = const(2)
+_EDGE = const(3)
+_TYPE = const(8)
+_OPTIONAL = const(9)
+_BASE = const(10)
+
+
+def _key(device_id, name):
+    return ".twin/%s/=%s" % (device_id, name)
+
+
+def restore(comm, device):
+    """Read the records of a device from the store; what they hold may not have reached the cloud."""
+    prefix = _key(device.id, "")
+    kept = comm.records[device.id] = {}
+    for key in comm.twin.store.keys(prefix):
+        name = key[len(prefix) :]
+        if not name:
+            continue  # the state of the device
+        kept[name] = known = json.loads(comm.twin.store.get(key))
+        prop = find(device, name)
+        if prop is not None and known[_ACTUAL] is not None:
+            prop.value = known[_ACTUAL]
+            prop.time_ms = known[_ACTUAL + _TIME]
+            comm.twin.mark(prop)
+
+
+def _keep(comm, device, changes):
+    """Make records durable, all or none, then let them count. Raises StoreError."""
+    comm.twin.store.batch([(_key(device.id, name), json.dumps(new).encode()) for name, _, new, _ in changes])
+    kept = comm.records.setdefault(device.id, {})
+    for name, _, new, _ in changes:
+        kept[name] = new
+
+
+def overrule(comm, device, prop, known):
+    """The desired value of the Device changed, and takes the place of what applications expected. -> the change"""
+    new = known[:]
+    new[_EXPECTED] = new[_BASE] = prop.desired
+    new[_EXPECTED + _TIME] = comm.twin.epoch_ms()
+    new[_EXPECTED + _CLOUD] += 1
+    change = (prop.name, known, new, 0)
+    try:
+        _keep(comm, device, [change])
+    except StoreError as error:
+        comm.twin.log.error("devicetwin", "twin not kept", "device", device.id, "error", error)
+    return change
+
+
+def update(comm, device_id, payload, sync):
+    """dealTwinUpdate, and with `sync` dealTwinSync: an application tells values, or asks for some."""
+    event_id = ""
+    try:
+        try:
+            message = parse(payload)
+        except ValueError:
+            raise ValueError(UNMARSHAL)
+        event_id = message["event_id"]
+        twins = _twins(message)
+        device = comm.twin.devices.get(device_id)
+        if device is None:
+            comm.error(device_id, "twin/update", event_id, 404, _NO_DEVICE)
+            return
+        changes = _changes(comm, device, twins, sync)
+        _keep(comm, device, changes)
+    except ValueError as error:
+        comm.error(device_id, "twin/update", event_id, 400, str(error))
+        return
+    except StoreError as error:
+        comm.error(device_id, "twin/update", event_id, 500, str(error))
+        return
+    if not sync:
+        pairs = [(name, view(new, fields & 1, fields & 2)) for name, _, new, fields in changes]
+        comm.answer(device_id, "twin/update/result", event_id, '"twin":' + listed(pairs))
+    if changes:
+        document(comm, device_id, event_id, changes)
+    _apply(comm, device, changes)
+    delta(comm, device)
+
+
+def _twins(message):
+    """-> the "twin" of an update, every part of it of the type it must have. Raises ValueError."""
+    twins = message.get("twin")
+    if twins is None:
+        raise ValueError(_NO_TWIN)
+    if not isinstance(twins, dict):
+        raise ValueError(UNMARSHAL)
+    for name in twins:
+        if not 0 < len(name) <= KEY_SIZE_MAX:
+            raise ValueError(_BAD_KEY)
+        for letter in name:
+            if letter not in _ALPHABET:
+                raise ValueError(_BAD_KEY)
+        twin = twins[name]
+        if twin is None:
+            continue
+        if not isinstance(twin, dict) or not isinstance(twin.get("optional", True), bool):
+            raise ValueError(UNMARSHAL)
+        for part in ("expected", "actual"):
+            value = _dict(twin, part).get("value", "" if twin.get(part) is None else None)
+            if not isinstance(value, str):
+                raise ValueError(UNMARSHAL)
+            if len(value.encode()) > VALUE_SIZE_MAX:
+                raise ValueError(_BAD_VALUE)
+            version = _dict(twin, part + "_version")
+            if not isinstance(version.get("cloud", 0), int) or not isinstance(version.get("edge", 0), int):
+                raise ValueError(UNMARSHAL)
+        if not isinstance(_dict(twin, "metadata").get("type", ""), str):
+            raise ValueError(UNMARSHAL)
+    return twins
+
+
+def _dict(fields, name):
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(UNMARSHAL)
+    return value
+
+
+def _changes(comm, device, twins, sync):
+    """-> [(name, record before, new record, which fields were given)]. Raises ValueError for a bad one."""
+    changes = []
+    new_names = 0
+    for name in sorted(twins):
+        known = record(comm, device, name)
+        new_names += known is None
+        if len(comm.records.get(device.id, ())) + new_names > PROPERTIES_MAX:
+            raise ValueError("more than %d properties" % PROPERTIES_MAX)
+        twin = twins[name]
+        prop = find(device, name)
+        try:
+            change = _change(known, twin, prop, comm.twin.epoch_ms(), sync)
+        except ValueError:
+            if not sync:
+                raise
+            change = None  # the edge's own goes up instead
+            if prop is not None and prop.value is not None:
+                comm.twin.mark(prop)
+        if change is not None:
+            changes.append((name, known) + change)
+    return changes
+
+
+def _change(known, twin, prop, now, sync):
+    """-> (new record, fields given) of one property, None when nothing changes. Raises ValueError."""
+    if twin is None or sync and _dict(twin, "metadata").get("type") == DELETED:
+        if known is None:
+            raise ValueError("the request body is wrong")
+        if not known[_OPTIONAL] or known[_TYPE] == DELETED:
+            return None
+        new = known[:]
+        new[_TYPE] = DELETED
+        for at in (_EXPECTED, _ACTUAL):
+            new[at] = new[at + _TIME] = None
+            _count(new, at, twin, sync)
+        return new, 0
+    if known is None or known[_TYPE] == DELETED:
+        base = prop.desired if prop else None
+        new = known[:] if known else [None, None, 0, 0, None, None, 0, 0, "", True, base]
+        new[_TYPE] = _dict(twin, "metadata").get("type") or (prop.type.lower() if prop else "string")
+        new[_OPTIONAL] = twin.get("optional", True)
+        fields = 4
+    else:
+        new = known[:]
+        fields = 0
+        if new[_OPTIONAL] and not twin.get("optional", True):
+            new[_OPTIONAL] = False
+            fields = 4
+    for part, at, bit in (("expected", _EXPECTED, 1), ("actual", _ACTUAL, 2)):
+        if twin.get(part) is not None:
+            value = twin[part]["value"]
+            _check(new[_TYPE].lower(), value)
+            _count(new, at, twin, sync)
+            new[at] = value
+            new[at + _TIME] = now
+            fields |= bit
+    if fields & 1 and prop is not None:
+        _check_expected(prop, new[_EXPECTED])
+    return (new, fields) if fields else None
+
+
+def _count(record, at, twin, sync):
+    """Count a change in the version of the value at `at`. Raises ValueError for one that is behind."""
+    if not sync:
+        record[at + _EDGE] += 1
+        return
+    version = twin.get("actual_version" if at else "expected_version")
+    if version is None:
+        raise ValueError("version not allowed be nil while syncing")
+    if record[at + _CLOUD] > version.get("cloud", 0) or record[at + _EDGE] > version.get("edge", 0):
+        raise ValueError("not allowed to sync due to version conflict")
+    record[at + _CLOUD] = version.get("cloud", 0)
+    record[at + _EDGE] = version.get("edge", 0)
+
+
+def _check(kind, value):
+    """Raise ValueError when `value` (text) is not of the type `kind` (KubeEdge's, or a DeviceModel's)."""
+    if kind in ("", "string", "bytes", DELETED):
+        return
+    if kind == "boolean":
+        if value not in ("true", "false"):
+            raise ValueError("the bool value must be true or false")
+    elif kind in ("int", "integer"):
+        digits = value[1:] if value[:1] in ("-", "+") else value
+        if not digits.isdigit() or len(value) > 20 or not -(1 << 63) <= int(value) < 1 << 63:
+            raise ValueError("the value is not int or integer")
+    elif kind in ("float", "double"):
+        try:
+            float(value if value.strip() == value and "_" not in value else "")
+        except ValueError:
+            raise ValueError("the value is not float")
+    else:
+        raise ValueError("the value type is not allowed")
+
+
+def _check_expected(prop, value):
+    """Raise ValueError when the driver of a property in this process would refuse `value`."""
+    if prop.device.mapper is not None and value:
+        before = prop.desired
+        prop.desired = value
+        try:
+            convert(prop)
+        finally:
+            prop.desired = before
+
+
+def _apply(comm, device, changes):
+    """What an application told: for the cloud, and for the driver of the device if it has one."""
+    for name, _, new, fields in changes:
+        prop = find(device, name)
+        if prop is None:
+            continue
+        if fields & 1:
+            prop.desired = new[_EXPECTED] or None
+            if device.mapper is not None and prop.desired is not None:
+                device.mapper.apply(prop)
+            else:
+                prop.observed = prop.desired
+        if fields & 2:
+            prop.value = new[_ACTUAL]
+            prop.time_ms = new[_ACTUAL + _TIME]
+            if prop.value == prop.desired:
+                prop.observed = prop.desired
+        if prop.value is not None:
+            comm.twin.mark(prop)

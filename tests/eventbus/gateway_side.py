@@ -1,0 +1,75 @@
+"""DeviceTwin and EventBus of a gateway, for both interpreters: `gateway_side.py CONFIG.json`.
+
+CONFIG: store (path of its flash), mqtt (as in gateway.py), devices ([[resource, CBOR in hexadecimal]]). It says
+"ready" when it runs, with "heap" and the bytes in use on MicroPython, and runs until it is killed. There
+is no cloud: uploads stay in the store.
+"""
+
+import gc
+import json
+import sys
+from binascii import unhexlify
+
+from motelet.bus import Bus
+from motelet.devicetwin import DeviceTwin
+from motelet.eventbus import EventBus
+from motelet.kvlog import Store
+from motelet.log import Log
+from motelet.loop import Loop
+from motelet.messages import PUT, READY
+from motelet.ports.unix import Port
+from motelet.ports.unix.listener import Listener
+
+
+class ListeningPort(Port):
+    def listen(self, host, port):
+        return Listener(host, port)
+
+
+def failed(task, error):
+    if hasattr(sys, "print_exception"):
+        sys.print_exception(error, sys.stderr)
+    sys.exit("%s failed: %s" % (task.name, repr(error)))
+
+
+def no_driver(device):
+    raise ValueError("no driver")
+
+
+def say(*words):
+    print(*words)
+    if sys.implementation.name != "micropython":
+        sys.stdout.flush()
+
+
+def main(path):
+    with open(path) as file:
+        config = json.load(file)
+    port = ListeningPort()
+    bus = Bus()
+    loop = Loop(port.clock, port.poller(), failed)
+    store = Store(port.flash(config["store"], 262144))
+    store.mount()
+    log = Log(port.log_sink, config.get("log", "warning"))
+    twin = DeviceTwin(loop, bus, store, log, port, no_driver, None)
+    eventbus = EventBus(port, loop, bus, log, twin, "edge-1", config["mqtt"])
+    loop.spawn("devicetwin", twin.run)
+
+    def tend(task):
+        for resource, content in config["devices"]:
+            while not bus["devicetwin"].put(PUT, resource, unhexlify(content)):
+                bus["devicetwin"].sender = task
+                yield
+        bus["devicetwin"].put(READY)
+        gc.collect()
+        say("ready", len(eventbus.uploads), "heap", gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0)
+        while True:
+            store.step()
+            task.sleep(50)
+            yield
+
+    loop.spawn("tend", tend)
+    loop.run()
+
+
+main(sys.argv[1])

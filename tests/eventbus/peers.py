@@ -1,0 +1,142 @@
+"""Real peers of EventBus: a gateway on either interpreter, mosquitto, and paho-mqtt as an application."""
+
+import json
+import queue
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import interpreters
+import paho.mqtt.client as paho
+
+from motelet.tools import fetch
+
+WAIT_S = 60  # a bound for what would hang
+GATEWAY = Path(__file__).parent / "gateway_side.py"
+DEV = "$hw/events/device/default/dev1/"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def device(*names: str) -> str:
+    """CBOR of a Device that no driver of the gateway serves, in hexadecimal."""
+    properties = [{"name": name, "type": "STRING", "accessMode": "ReadWrite"} for name in names]
+    return cbor2.dumps({"protocol": {"protocolName": "mqtt"}, "properties": properties}).hex()
+
+
+class Gateway:
+    """`ready` holds what it said first."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.ready = process.stdout.readline().split()
+        assert self.ready[:1] == ["ready"], (self.ready, process.wait(WAIT_S))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(WAIT_S)
+
+
+@contextmanager
+def gateway(interpreter: str, folder: Path, mqtt: dict[str, Any]) -> Iterator[Gateway]:
+    """A gateway whose store is in `folder`, with the device default/dev1."""
+    devices = [["default/device/dev1", device("temperature", "setpoint")]]
+    config = folder / "gateway.json"
+    config.write_text(json.dumps({"store": str(folder / "flash.bin"), "mqtt": mqtt, "devices": devices}))
+    with interpreters.running(interpreter, GATEWAY, str(config)) as process:
+        running = Gateway(process)
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextmanager
+def mosquitto(port: int) -> Iterator[None]:
+    """The broker, answering, on `port` of this computer only."""
+    program = fetch.mosquitto()
+    with subprocess.Popen(
+        [*program.command, "-p", str(port)], env=program.environment, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            _wait_for(port)
+            yield
+        finally:
+            process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+class Application:
+    """A client that only knows KubeEdge's topics, over paho-mqtt."""
+
+    def __init__(self, port: int, *topics: str, name: str = "", **options: Any) -> None:
+        self.got: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        subscribed: queue.Queue[bool] = queue.Queue()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, name, clean_session=options.pop("clean", True))
+        for option, value in options.items():
+            getattr(self.client, option)(*value)
+        self.client.on_message = lambda _client, _data, message: self.got.put((message.topic, message.payload))
+        self.client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
+        self.client.on_subscribe = lambda *_: subscribed.put(True)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        if topics:
+            subscribed.get(timeout=WAIT_S)
+
+    def __enter__(self) -> "Application":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def say(self, topic: str, payload: Any, qos: int = 1, retain: bool = False) -> None:
+        """Publish (a dict as JSON); at QoS 1 returns when the broker has it."""
+        data = json.dumps(payload) if isinstance(payload, dict) else payload
+        sent = self.client.publish(topic, data, qos, retain)
+        if qos:
+            sent.wait_for_publish(WAIT_S)
+            assert sent.is_published()
+
+    def hear(self) -> tuple[str, Any]:
+        """The next message, parsed from JSON."""
+        topic, payload = self.got.get(timeout=WAIT_S)
+        return topic, json.loads(payload)
+
+    def ask(self, topic: str, payload: Any, answers: int = 1, qos: int = 1) -> list[tuple[str, Any]]:
+        self.say(topic, payload, qos)
+        return [self.hear() for _ in range(answers)]
+
+    def until_answered(self) -> None:
+        """Ask for the members of the node until its gateway, which may still be connecting, answers."""
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            self.say("$hw/events/node/edge-1/membership/get", {"event_id": "knock"})
+            try:
+                topic, payload = self.got.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if topic.endswith("membership/get/result"):
+                return
+        raise AssertionError("no answer")
