@@ -1,0 +1,226 @@
+"""A hub, the far end of its link by script, and what is between: for the tests of EdgeHub."""
+
+from binascii import b2a_base64
+from hashlib import sha1
+
+from motelet import protocol
+from motelet.bus import Bus
+from motelet.cbor import Reader, Writer
+from motelet.device import Device, Property
+from motelet.edgehub import EdgeHub
+from motelet.kvlog import StoreFull
+from motelet.log import Log
+from motelet.loop import Loop
+from motelet.metamanager import MetaManager
+from tests_util import Clock, MemoryPoller, MemoryStream
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_CONFIG = {"host": "bridge", "port": 1, "path": "/motelet/v1/n1", "info": {"platform": "test"}}
+
+
+class DictStore:
+    """kvlog's Store in a dict; `full` makes every put fail as a full flash does."""
+
+    def __init__(self):
+        self.data = {}
+        self.full = False
+
+    def keys(self, prefix=""):
+        return iter([key for key in self.data if key.startswith(prefix)])
+
+    def get(self, key):
+        return self.data.get(key)
+
+    def put(self, key, value):
+        if self.full:
+            raise StoreFull()
+        self.data[key] = bytes(value)
+
+    def delete(self, key):
+        return self.data.pop(key, None) is not None
+
+    def readinto(self, key, offset, buf):
+        value = self.data[key][offset : offset + len(buf)]
+        buf[: len(value)] = value
+        return len(value)
+
+    def writer(self, key, total):
+        return DictWriter(self, key)
+
+
+class DictWriter:
+    def __init__(self, store, key):
+        self.store = store
+        self.key = key
+        self.value = b""
+
+    def write(self, chunk):
+        self.value += bytes(chunk)
+
+    def commit(self, digest=None):
+        self.store.put(self.key, self.value)
+
+    def abort(self):
+        self.value = None
+
+
+class Reports:
+    """The twin's half that EdgeHub uses: items to report, and what became of them."""
+
+    def __init__(self):
+        self.ready = []
+        self.log = []
+
+    def next_report(self):
+        return self.ready[0] if self.ready else None
+
+    def sent(self, item):
+        self.ready.remove(item)
+        self.log.append(("sent", item))
+
+    def acked(self, item):
+        self.log.append(("acked", item))
+
+    def refused(self, item, code, reason):
+        self.log.append(("refused", item, code, reason))
+
+    def link_lost(self):
+        self.log.append(("lost",))
+
+
+class World:
+    """A hub, its virtual clock, and the far ends of the connections it opened. Also the hub's port."""
+
+    def __init__(self, store=None):
+        self.clock = Clock()
+        self.poller = MemoryPoller(self.clock)
+        self.errors = []
+        self.lines = []
+        self.loop = Loop(self.clock, self.poller, lambda task, error: self.errors.append(error))
+        self.bus = Bus()
+        self.twin_mail = self.bus.mailbox("devicetwin", 4)
+        self.store = store or DictStore()
+        self.reports = Reports()
+        self.links = []
+        self.refuse = None
+        log = Log(self.lines.append, "debug")
+        self.meta = MetaManager(self.store, self.bus)
+        self.hub = EdgeHub(self, self.loop, log, self.meta, self.reports, _CONFIG, None)
+        self.task = self.loop.spawn("edgehub", self.hub.run)
+        self.times = []
+
+    def random(self, n):
+        return b"r" * n
+
+    def set_time(self, epoch_ms):
+        self.times.append(epoch_ms)
+
+    def tcp(self, host, port, context, server_name):
+        if self.refuse:
+            raise self.refuse
+        mine, theirs = MemoryStream.pair(3072)
+        self.links.append(theirs)
+        return mine
+
+    def run(self, ms=0):
+        end = self.clock.now_ms + ms
+        for _ in range(2000):
+            if not self.loop.step(0):
+                due = self.loop.due()
+                if self.clock.now_ms >= end or due < 0:
+                    self.clock.advance(max(0, end - self.clock.now_ms))
+                    return
+                self.clock.advance(min(due, end - self.clock.now_ms))
+        raise AssertionError("the loop does not come to rest")
+
+    def connect(self, welcome=True):
+        self.run(2000)
+        cloud = Cloud(self, self.links[-1])
+        cloud.upgrade()
+        self.run()
+        if welcome:
+            cloud.say([protocol.WELCOME, 1, 1800000000000, 8])
+            cloud.hello = cloud.heard()[0]
+            self.run()
+        return cloud
+
+
+class Cloud:
+    """The bridge's end of one connection, by script."""
+
+    def __init__(self, world, stream):
+        self.world = world
+        self.stream = stream
+        self.bytes = b""
+        self.pings = 0
+
+    def read(self):
+        buf = bytearray(512)
+        count = self.stream.readinto(buf)
+        while count:
+            self.bytes += bytes(buf[:count])
+            count = self.stream.readinto(buf)
+
+    def upgrade(self):
+        self.read()
+        head, self.bytes = self.bytes.split(b"\r\n\r\n", 1)
+        self.request = head.decode().split("\r\n")
+        key = [line for line in self.request if line.lower().startswith("sec-websocket-key")][0].split(": ")[
+            1
+        ]
+        accept = b2a_base64(sha1(key.encode() + _GUID).digest()).strip()
+        self.stream.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\nSec-WebSocket-Protocol: motelet.v1+cbor\r\n\r\n"
+        )
+
+    def frame(self, opcode, payload):
+        size = len(payload)
+        head = (
+            bytes([0x80 | opcode, size]) if size < 126 else bytes([0x80 | opcode, 126, size >> 8, size & 255])
+        )
+        assert self.stream.write(head + payload) == len(head) + size
+
+    def say(self, message):
+        buf = bytearray(2600)
+        writer = Writer(buf)
+        writer.value(message)
+        self.frame(2, bytes(buf[: writer.n]))
+
+    def heard(self):
+        """-> the messages since the last call; pings are counted and answered."""
+        self.world.run()
+        self.read()
+        messages = []
+        reader = Reader()
+        while self.bytes:
+            opcode, size = self.bytes[0] & 15, self.bytes[1] & 127
+            assert self.bytes[0] & 0x80 and self.bytes[1] & 0x80
+            at = 2
+            if size == 126:
+                size = self.bytes[2] << 8 | self.bytes[3]
+                at = 4
+            mask = self.bytes[at : at + 4]
+            payload = bytes([self.bytes[at + 4 + i] ^ mask[i & 3] for i in range(size)])
+            self.bytes = self.bytes[at + 4 + size :]
+            if opcode == 9:
+                self.pings += 1
+                self.frame(10, payload)
+            elif opcode == 2:
+                reader.open(payload, 0, size)
+                messages.append(reader.value())
+        return messages
+
+
+def encoded(value):
+    buf = bytearray(256)
+    writer = Writer(buf)
+    writer.value(value)
+    return bytes(buf[: writer.n])
+
+
+def prop(name="setpoint", value=21.5):
+    item = Property(Device("default/device/d1"), name, "FLOAT", 0)
+    item.value = value
+    item.time_ms = 1800000000123
+    return item

@@ -1,0 +1,87 @@
+"""EdgeHub against a scripted CloudHub: objects that come in chunks.
+
+The real bridge is the peer in tests/integration; here the script can do what a good bridge never does.
+"""
+
+from hashlib import sha256
+
+from link_world import World
+
+from motelet import protocol
+
+
+def blob(cloud, seq, data, resource="default/configmap/big", version="v9"):
+    cloud.say([protocol.PUTBLOB, seq, resource, version, len(data), sha256(data).digest()])
+    return cloud.heard()
+
+
+def test_a_blob_arrives_in_chunks_and_others_do_not_wait_for_it():
+    world = World()
+    cloud = world.connect()
+    data = bytes([i & 255 for i in range(5000)])
+    digest = sha256(data).digest()
+    heard = blob(cloud, 1, data)
+    assert heard[-1] == [protocol.BLOBGET, digest, 0, 2048]
+    cloud.say([protocol.PUT, 2, "default/configmap/small", "v", b"\xa0"])
+    assert [protocol.ACK, 2] in cloud.heard()
+    for offset in (0, 2048, 4096):
+        cloud.say([protocol.BLOB, digest, offset, len(data), data[offset : offset + 2048]])
+        heard = cloud.heard()
+    assert heard == [[protocol.ACK, 1, True]]
+    assert world.store.data["default/configmap/big"].endswith(data)
+    assert world.meta.content("default/configmap/big") == data
+
+
+def test_a_blob_goes_on_where_the_lost_link_left_it():
+    world = World()
+    cloud = world.connect()
+    data = bytes(4000)
+    digest = sha256(data).digest()
+    blob(cloud, 1, data)
+    cloud.say([protocol.BLOB, digest, 0, 4000, data[:2048]])
+    cloud.heard()
+    cloud.stream.close()
+    cloud = world.connect()
+    assert blob(cloud, 1, data)[-1] == [protocol.BLOBGET, digest, 2048, 1952]
+    cloud.say([protocol.BLOB, digest, 2048, 4000, data[2048:]])
+    assert cloud.heard() == [[protocol.ACK, 1, True]]
+    assert world.meta.content("default/configmap/big") == data
+
+
+def test_a_blob_with_a_wrong_digest_leaves_nothing():
+    world = World()
+    cloud = world.connect()
+    digest = sha256(b"something else").digest()
+    cloud.say([protocol.PUTBLOB, 1, "default/configmap/big", "v", 4, digest])
+    cloud.heard()
+    cloud.say([protocol.BLOB, digest, 0, 4, b"1234"])
+    heard = cloud.heard()
+    assert heard[-1][:3] == [protocol.NACK, 1, protocol.INVALID] and "digest" in heard[-1][3]
+    assert not world.store.data
+
+
+def test_a_blob_chunk_that_lies_is_refused():
+    for chunk in ([1, 4, b"1234"], [0, 5, b"1234"], [0, 4, b""], [0, 4, b"12345"]):
+        world = World()
+        cloud = world.connect()
+        digest = sha256(b"1234").digest()
+        blob(cloud, 1, b"1234")
+        cloud.say([protocol.BLOB, digest] + chunk)
+        heard = cloud.heard()
+        assert heard[-1][:3] == [protocol.NACK, 1, protocol.INVALID], heard
+        assert not world.store.data and world.hub.connected
+
+
+def test_a_device_too_large_for_a_message_is_handed_on_whole():
+    world = World()
+    cloud = world.connect()
+    data = b"x" * 3000
+    digest = sha256(data).digest()
+    blob(cloud, 1, data, "default/device/large")
+    cloud.say([protocol.BLOB, digest, 0, 3000, data[:2048]])
+    cloud.heard()
+    cloud.say([protocol.BLOB, digest, 2048, 3000, data[2048:]])
+    assert cloud.heard()[-1] == [protocol.ACK, 1, True]
+    assert world.twin_mail.take() and world.twin_mail.b == data
+    heard = blob(cloud, 2, bytes(16385), "default/device/huge")
+    assert heard[0][:3] == [protocol.NACK, 2, protocol.INVALID]
