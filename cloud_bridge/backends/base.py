@@ -1,0 +1,140 @@
+"""What a backend has to do, whatever keeps the objects: a folder, an API server, another CloudCore.
+
+A backend shows objects as they are now and says when to look again. It never says what changed in
+them: controllers derive their work from state, so a notification that is lost, late or doubled by a
+restart changes nothing. Objects are shown as Kubernetes has them (JSON types, ``apiVersion``,
+``kind``, ``metadata``, ``spec``); checking their ``spec`` is the controllers' work.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+Body = Mapping[str, Any]
+"""An object as it would be in JSON. Never to be changed by who reads it."""
+Path = tuple[str | int, ...]
+"""Where in an object: ``("spec", "properties", 2, "name")``."""
+
+DEVICE = "Device"
+DEVICE_MODEL = "DeviceModel"
+
+
+class Key(NamedTuple):
+    """Names one object."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong in an object, and where."""
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.text}" if self.path else self.text
+
+
+def dotted(path: Path) -> str:
+    """The path as kubectl writes it: ``spec.properties[2].name``."""
+    text = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in path)
+    return text.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class TwinChange:
+    """What was reported of a property; `observed_desired` None leaves what is stored.
+
+    Texts as KubeEdge shows them: `type` its name for the twin's type, `timestamp` milliseconds since 1970.
+    """
+
+    value: str
+    type: str
+    timestamp: str
+    observed_desired: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A device's new state; `last_online_time` (RFC 3339) None leaves what is stored."""
+
+    state: str
+    reason: str
+    timestamp: str
+    last_online_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """What to merge into the stored DeviceStatus of a Device.
+
+    `properties` are the names that the Device has; twins of others are dropped. None: nothing is dropped.
+    """
+
+    twins: Mapping[str, TwinChange]
+    state: StateChange | None = None
+    properties: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeEvent:
+    """A message that the edge published for the cloud."""
+
+    node: str
+    topic: str
+    epoch_ms: int
+    payload: bytes
+
+
+class BackendError(Exception):
+    """The backend cannot do what was asked now; the text says why. Asking again later may help."""
+
+
+class NoObjectError(Exception):
+    """There is no object of this name (any more); asking again does not help."""
+
+
+class Backend(Protocol):
+    """A source of truth."""
+
+    async def start(self) -> None:
+        """Read everything once. Raises BackendError when there is no hope that it will ever work."""
+
+    async def run(self) -> None:
+        """Follow what changes, until cancelled."""
+
+    def stop(self) -> None:
+        """Let go of everything. Nothing is asked of the backend any more."""
+
+    def synced(self) -> bool:
+        """Whether every list that deletions depend on was read whole, as far as is known now."""
+
+    def get(self, key: Key) -> Body | None:
+        """The object in its last good version, None when there is none."""
+
+    def keys(self, kind: str) -> Collection[Key]:
+        """The names of all objects of a kind."""
+
+    def watch(self, changed: Callable[[frozenset[Key]], None]) -> None:
+        """Have `changed(keys)` called when these objects may differ, or with no keys `synced()`."""
+
+    def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
+        """Tell the owner of the object what is wrong with it; with no errors, that nothing is any more.
+
+        May be called as often as one likes: the same errors are told once.
+        """
+
+    async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
+        """Merge each change into what is stored for its Device; what is not in the result is durable.
+
+        The result has a BackendError (to be tried again) or NoObjectError for each that was not written.
+        """
+
+    async def write_events(self, events: Sequence[EdgeEvent]) -> None:
+        """Keep the events. Durable on return. Raises BackendError, and then keeps none of them."""

@@ -1,0 +1,1 @@
+"""CloudHub: the edge-facing server. `session` is the protocol without I/O, `server` the shell around it."""

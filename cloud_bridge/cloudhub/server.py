@@ -1,0 +1,254 @@
+"""The shell around `session`: a WebSocket server with TLS that carries its bytes, and nothing else.
+
+Who a board is comes from its certificate, never from what it says. A node has one session; a newer
+connection takes it over. Everything that a peer could make grow has a limit: connections, the size
+and number of messages waiting either way, the time for opening and closing, and for silence.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+
+from cloud_bridge.cloudhub.session import Close, Delivered, Opened, Output, Refused, Session
+from cloud_bridge.cloudhub.tls import certificate_node
+from cloud_bridge.logs import Log
+from cloud_bridge.names import is_subdomain
+from cloud_bridge.resources import Controller, Refusal
+from motelet import protocol
+
+CONNECTIONS_MAX = 1000
+"""Boards connected at a time."""
+OPEN_SECONDS = 30.0
+"""For TLS and for the upgrade, each; a chip takes seconds for TLS."""
+CLOSE_SECONDS = 5.0
+"""For closing a connection before it is cut."""
+SILENCE_SECONDS = protocol.DEAD_MS / 1000
+SWEEP_SECONDS = 5.0
+"""How often it is looked who has been silent for too long."""
+TIME_SECONDS = 3600.0
+"""How often a board is told the time."""
+QUEUE_MAX = 4
+"""Messages received and not yet looked at, a connection."""
+WRITE_BYTES_MAX = 16384
+"""Bytes waiting to be written, a connection, beyond which the session waits."""
+CLOSE_REPLACED = 4003
+"""WebSocket close code: the node has connected again."""
+CLOSE_GOING_AWAY = 1001
+
+_log = Log("cloudhub")
+
+
+class _Connection(ServerConnection):
+    """A connection that knows when the last whole frame came, of whatever kind."""
+
+    heard = 0.0
+    node = ""
+
+    def process_event(self, event: Any) -> None:
+        if isinstance(event, Frame):
+            self.heard = self.loop.time()
+        super().process_event(event)
+
+
+class _Link:
+    """One connected board: its session, its connection, and the way between them."""
+
+    def __init__(self, node: str, connection: _Connection, controller: Controller) -> None:
+        self.node = node
+        self.connection = connection
+        self.session = Session(epoch_ms)
+        self.told_time = 0.0
+        self._controller = controller
+        self._sending = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._to_flush = False
+
+    async def serve(self) -> None:
+        """Carry messages until the connection closes."""
+        self.refresh()
+        async for data in self.connection:
+            if isinstance(data, str):
+                self.session.fail("a text message")
+            else:
+                for output in self.session.receive(data):
+                    self._take(output)
+            # Who does not read the answers to this message is not heard any more.
+            await self._flush()
+
+    def refresh(self) -> None:
+        """What the node should hold may have changed."""
+        self.session.desire(self._controller.desired(self.node))
+        self.kick()
+
+    def kick(self) -> None:
+        """There may be something to send."""
+        self._to_flush = True
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._kicked())
+
+    async def close(self, close: Close) -> None:
+        """Close the connection, which ends `serve`."""
+        await self.connection.close(close.code, close.reason.encode()[:120].decode(errors="ignore"))
+
+    async def _kicked(self) -> None:
+        try:
+            while self._to_flush:
+                self._to_flush = False
+                await self._flush()
+        except ConnectionClosed:
+            return  # `serve` sees it too
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            while (data := self.session.data_to_send()) is not None:
+                await self.connection.send(data)
+        if self.session.closing:
+            await self.close(self.session.closing)
+
+    def _take(self, output: Output) -> None:
+        match output:
+            case Opened(info):
+                said = {key: info[key] for key in ("software", "platform", "boot") if key in info}
+                _log.info("board said hello", node=self.node, **said)
+            case Delivered(resource, version):
+                _log.info("board holds", node=self.node, resource=resource, version=version or "none")
+            case Refused(resource, version, refusal):
+                where = {"node": self.node, "resource": resource, "version": version or "none"}
+                _log.warning("board refused", **where, code=refusal.code, error=refusal.reason)
+                self._controller.refused(self.node, resource, refusal)
+            case _:
+                self._controller.take(self.node, output, self._settler(output.seq))
+
+    def _settler(self, seq: int) -> Callable[[Refusal | None], None]:
+        def settle(refusal: Refusal | None) -> None:
+            if refusal is not None:
+                _log.warning("report refused", node=self.node, code=refusal.code, error=refusal.reason)
+            self.session.settle(seq, refusal)
+            self.kick()
+
+        return settle
+
+
+class CloudHub:
+    """The server: `start` listens, `run` watches over the connections until cancelled, `stop` closes them."""
+
+    def __init__(self, controller: Controller, context: ssl.SSLContext | None) -> None:
+        """Without a `context` connections are plain and say themselves who they are: for tests only."""
+        self._controller = controller
+        self._context = context
+        self._links: dict[str, _Link] = {}
+        self._server: Server | None = None
+        controller.watch(self._changed)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; -> the port, for one that was 0. Raises OSError."""
+        self._server = await serve(
+            self._handle,
+            host,
+            port,
+            ssl=self._context,
+            create_connection=_Connection,
+            process_request=self._admit,
+            subprotocols=[protocol.SUBPROTOCOL],  # type: ignore[list-item]
+            compression=None,
+            origins=[None],  # a browser names one, a board does not
+            server_header=None,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=None,  # boards ping, and `run` cuts off who is silent
+            max_size=protocol.MESSAGE_SIZE_MAX,
+            max_queue=QUEUE_MAX,
+            write_limit=WRITE_BYTES_MAX,
+        )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        _log.info("listening", host=host, port=bound, tls=self._context is not None)
+        return bound
+
+    async def run(self) -> None:
+        """Cut off boards that are silent, and tell the others the time now and then, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = loop.time()
+            for link in list(self._links.values()):
+                if now - link.connection.heard > SILENCE_SECONDS:
+                    _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)
+                    link.connection.transport.abort()
+                elif now - link.told_time > TIME_SECONDS:
+                    link.told_time = now
+                    link.session.tell_time()
+                    link.kick()
+
+    async def stop(self) -> None:
+        """Listen no more and close every connection."""
+        if self._server is not None:
+            self._server.close(code=CLOSE_GOING_AWAY, reason="the bridge stops")
+            await self._server.wait_closed()
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that are connected."""
+        return sorted(self._links)
+
+    def _changed(self, node: str | None) -> None:
+        for link in self._links.values() if node is None else filter(None, [self._links.get(node)]):
+            link.refresh()
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer an upgrade with an error, or let it happen (None)."""
+        path, node = request.path, None
+        if self._context is None:
+            path, _, name = request.path.rpartition("/")
+            node = name if is_subdomain(name) else None
+        else:
+            certificate = connection.transport.get_extra_info("peercert")
+            node = certificate_node(certificate or {})
+        if path != protocol.PATH:
+            return connection.respond(HTTPStatus.NOT_FOUND, "no such path\n")
+        if node is None:
+            _log.warning("connection refused, it names no node", peer=connection.remote_address)
+            return connection.respond(HTTPStatus.FORBIDDEN, "the certificate names no node\n")
+        if len(self._links) >= CONNECTIONS_MAX and node not in self._links:
+            _log.error("too many boards, one was sent away", node=node, limit=CONNECTIONS_MAX)
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many boards\n")
+        assert isinstance(connection, _Connection)
+        connection.node = node
+        return None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, _Connection)
+        node = connection.node
+        link = _Link(node, connection, self._controller)
+        connection.heard = link.told_time = asyncio.get_running_loop().time()
+        before = self._links.get(node)
+        self._links[node] = link
+        if before is not None:
+            _log.info("board has connected again, the older connection is closed", node=node)
+            before.session.end(CLOSE_REPLACED, "connected again")
+            before.kick()
+        _log.info("board connected", node=node, peer=connection.remote_address)
+        try:
+            await link.serve()
+        except ConnectionClosed as error:
+            _log.debug("connection lost", node=node, error=error)
+        except Exception as error:
+            _log.error("session failed", node=node, error=repr(error))
+            raise  # which closes the connection, and only this one
+        finally:
+            if self._links.get(node) is link:
+                del self._links[node]
+            why = {"code": connection.close_code, "error": connection.close_reason or "-"}
+            _log.info("board disconnected", node=node, **why)
+
+
+def epoch_ms() -> int:
+    """The time now, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,67 @@
+"""Who a board is: mutual TLS, and the node that a client certificate names."""
+
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cloud_bridge.names import is_subdomain
+
+_NODE_PREFIX = "system:node:"
+_PEM_BEGIN = b"-----BEGIN "
+_KEY_LABELS = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")  # PKCS #8, SEC 1, PKCS #1
+
+
+def server_context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+    """The server's side of mutual TLS, 1.2 or better: nobody without a certificate by `client_ca` gets in.
+
+    All three are PEM or DER. Raises OSError when a file cannot be read, ValueError when its content
+    cannot be used; the text names the file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    _load_pair(context, cert, key)
+    ca = client_ca.read_bytes()
+    try:
+        context.load_verify_locations(cadata=ca.decode("ascii") if _is_pem(ca) else ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(f"{client_ca}: not a certificate in PEM or DER") from error
+    return context
+
+
+def certificate_node(certificate: dict[str, Any]) -> str | None:
+    """The node that a client certificate (`ssl.SSLSocket.getpeercert`) names, None when it names none."""
+    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    if len(names) != 1 or not names[0].startswith(_NODE_PREFIX):
+        return None
+    node: str = names[0].removeprefix(_NODE_PREFIX)
+    return node if is_subdomain(node) else None
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    chain, private = cert.read_bytes(), key.read_bytes()
+    chain = chain if _is_pem(chain) else ssl.DER_cert_to_PEM_cert(chain).encode()
+    privates = [private] if _is_pem(private) else [_pem_key(private, label) for label in _KEY_LABELS]
+    for each in privates:
+        # The ssl module takes paths only. The file is readable by this user only, and gone at once.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(chain + b"\n" + each)
+            file.flush()
+            try:
+                # A callback, for otherwise OpenSSL would ask the terminal for the password of a key.
+                context.load_cert_chain(file.name, password=lambda: b"")
+            except ssl.SSLError as failure:
+                error = failure
+                continue
+        return
+    raise ValueError(f"{cert} and {key}: not a certificate and its private key ({error.reason})") from error
+
+
+def _is_pem(data: bytes) -> bool:
+    return _PEM_BEGIN in data
+
+
+def _pem_key(der: bytes, label: str) -> bytes:
+    certificate = ssl.DER_cert_to_PEM_cert(der)  # it does the base64 and the line ends
+    return certificate.replace("CERTIFICATE", label).encode()

@@ -1,0 +1,1 @@
+"""DeviceController: Device and DeviceModel go down to the boards, reports come up into DeviceStatus."""

@@ -1,0 +1,96 @@
+"""A `SimulatedBoard` on a real WebSocket connection."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simulated_board import SimulatedBoard
+from websockets.asyncio.client import ClientConnection, connect
+
+from motelet import protocol
+
+SECONDS_MAX = 30
+
+
+def client_context(authority: Any, node: str | None) -> ssl.SSLContext:
+    """What a board has: the CA of `authority` (`motelet.tools.pki`), and the certificate of `node` if any."""
+    context = ssl.create_default_context(cafile=authority.certificate_path)
+    if node is not None:
+        context.load_cert_chain(*authority.node(node))
+    return context
+
+
+class BoardClient:
+    """Connects `board` to the bridge on `port`; as a context manager it says hello and carries messages."""
+
+    def __init__(
+        self,
+        board: SimulatedBoard,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        path: str = protocol.PATH,
+        **options: Any,
+    ) -> None:
+        self.board = board
+        self.socket: ClientConnection
+        scheme = "ws" if context is None else "wss"
+        self._connecting = {
+            "uri": f"{scheme}://localhost:{port}{path}",
+            "subprotocols": [protocol.SUBPROTOCOL],
+            "compression": None,
+            "ping_interval": None,
+            "proxy": None,
+            **({"ssl": context} if context else {}),
+            **options,
+        }
+
+    async def __aenter__(self) -> "BoardClient":
+        self.board.power_cut()
+        self.socket = await connect(**self._connecting)
+        self.board.hello()
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self.socket.close()
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Carry messages both ways until `condition()` holds."""
+        async with asyncio.timeout(SECONDS_MAX):
+            await self.flush()
+            while not condition():
+                try:
+                    async with asyncio.timeout(0.02):
+                        data = await self.socket.recv()
+                except TimeoutError:
+                    continue  # the condition may be about something else than a message
+                assert isinstance(data, bytes)
+                self.board.receive(data)
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Send what the board has to say."""
+        for data in self.board.take_out():
+            await self.socket.send(data)
+
+    async def closed(self) -> int | None:
+        """Wait until the bridge closes; -> the close code."""
+        async with asyncio.timeout(SECONDS_MAX):
+            await self.socket.wait_closed()
+        return self.socket.close_code
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until `condition()` holds."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def read(path: Path) -> str:
+    """The text of a file, empty when it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
