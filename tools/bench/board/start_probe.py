@@ -1,0 +1,34 @@
+"""Runs on MicroPython: start_probe CONFIG.json. Weighs the probe, then lets it weigh the gateway."""
+
+import gc
+import sys
+
+from garbage import collected
+
+_WAIT_MS = 5
+
+
+def _script():
+    yield from collected()
+    before = gc.mem_alloc()
+    from gateway_probe import Probe
+
+    yield from collected()
+    probe = Probe(sys.argv[1], gc.mem_alloc() - before)
+    while probe.step(0 if sys.platform == "webassembly" else _WAIT_MS):
+        yield
+
+
+script = _script()
+if sys.platform == "webassembly":
+
+    def step():
+        """For the host: -> milliseconds it may wait, negative at the end."""
+        try:
+            next(script)
+        except StopIteration:
+            return -1
+        return _WAIT_MS
+else:
+    for _ in script:
+        pass

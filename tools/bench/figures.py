@@ -1,0 +1,31 @@
+"""What a measurement gives: named numbers, written as one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number. `n` samples stand behind it; `spread` is the largest less the smallest of them."""
+
+    name: str
+    value: float
+    unit: str
+    n: int = 1
+    spread: float = 0
+
+    def line(self) -> str:
+        """The figure as a line of build/bench.jsonl."""
+        return json.dumps(asdict(self))
+
+
+def quantiles(name: str, samples: Sequence[float], unit: str) -> Iterator[Figure]:
+    """The median and the 99th percentile of `samples`, as figures `<name>.p50` and `<name>.p99`."""
+    cuts = statistics.quantiles(samples, n=100, method="inclusive")
+    spread = max(samples) - min(samples)
+    yield Figure(f"{name}.p50", cuts[49], unit, len(samples), spread)
+    yield Figure(f"{name}.p99", cuts[98], unit, len(samples), spread)

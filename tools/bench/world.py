@@ -1,0 +1,247 @@
+"""What surrounds a gateway that is measured: a real bridge, real Modbus devices, a real MQTT broker.
+
+The profile is the one that the memory budget of a board is stated for: DEVICES devices of PROPERTIES
+properties each, on one Modbus TCP bus.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from motelet.tools import fetch
+from motelet.tools.cli import UserError
+from motelet.tools.pki import Authority
+
+DEVICES = 10
+PROPERTIES = 5
+COLLECT_MS = 5000  # between two readings; the probes set the clock forward by as much
+HOST = "127.0.0.1"
+NODE = "bench"
+START_TIMEOUT_S = 20
+
+
+class Field:
+    """Modbus TCP devices: units 1 to DEVICES, each with PROPERTIES holding registers that nothing changes."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.requests = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="modbus devices", daemon=True)
+
+    def start(self) -> None:
+        """Listen on a free port, which `port` then holds."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Drop the clients and end."""
+        asyncio.run_coroutine_threadsafe(self._shutdown(), self._loop).result(START_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        registers = [SimData(n, values=200 + n, datatype=DataType.INT16) for n in range(PROPERTIES)]
+        units = [SimDevice(unit, simdata=registers, action=self._count) for unit in range(1, DEVICES + 1)]
+        self._server = ModbusTcpServer(units, address=(HOST, 0))
+        await self._server.listen()
+        listener = self._server.transport
+        assert isinstance(listener, asyncio.Server)
+        self.port = listener.sockets[0].getsockname()[1]
+
+    async def _shutdown(self) -> None:
+        await self._server.shutdown()  # type: ignore[no-untyped-call]
+
+    async def _count(self, *_request: Any) -> ExcCodes | None:
+        self.requests += 1
+        return None
+
+
+class Manifests:
+    """The folder of YAML that the bridge serves."""
+
+    def __init__(self, folder: Path, modbus_port: int) -> None:
+        self._folder = folder
+        self._modbus_port = modbus_port
+        folder.mkdir(parents=True)
+        self._write("model", _model())
+        for number in range(1, DEVICES + 1):
+            self.device(number, 200)
+
+    def device(self, number: int, desired: int) -> None:
+        """Write device `number` (from 1), which wants `desired` in its first register."""
+        self._write(f"device-{number}", _device(number, desired, self._modbus_port))
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        fresh = self._folder / f".{name}.tmp"
+        fresh.write_text(yaml.safe_dump(content, sort_keys=False))
+        fresh.replace(self._folder / f"{name}.yaml")
+
+
+@dataclass(frozen=True)
+class World:
+    """The running peers: `config` is the gateway's configuration, for gateway_probe."""
+
+    config: dict[str, Any]
+    manifests: Manifests
+    field: Field
+
+
+@contextmanager
+def running(folder: Path, tls: bool) -> Iterator[World]:
+    """Start everything that a gateway needs, with its files in `folder`; ends with the context."""
+    with ExitStack() as stack:
+        field = Field()
+        field.start()
+        stack.callback(field.stop)
+        manifests = Manifests(folder / "manifests", field.port)
+        mqtt_port, bridge_port = free_ports(2)
+        broker = fetch.mosquitto()
+        configuration = folder / "mosquitto.conf"
+        configuration.write_text(f"listener {mqtt_port} {HOST}\nallow_anonymous true\n")
+        stack.enter_context(
+            _serving(
+                [*broker.command, "-c", str(configuration)],
+                broker.environment,
+                folder / "broker.log",
+                mqtt_port,
+            )
+        )
+        link: dict[str, Any] = {"host": HOST, "port": bridge_port, "path": f"/motelet/v1/{NODE}"}
+        options = ["--plain"]
+        if tls:
+            authority = Authority(folder / "pki")
+            certificate, key = authority.server()
+            authority.node_der(NODE, folder)
+            options = [
+                "--cert",
+                str(certificate),
+                "--key",
+                str(key),
+                "--client-ca",
+                str(authority.certificate_path),
+            ]
+            files = {name: str(folder / file) for name, file in _CERTIFICATES.items()}
+            link = {"host": HOST, "port": bridge_port, "server_name": "localhost", **files}
+        bridge = [
+            sys.executable,
+            "-m",
+            "motelet.tools.cli",
+            "bridge",
+            "--manifests",
+            str(folder / "manifests"),
+        ]
+        bridge += ["--listen", f"{HOST}:{bridge_port}", *options]
+        stack.enter_context(_serving(bridge, dict(os.environ), folder / "bridge.log", bridge_port))
+        config = {
+            "node": NODE,
+            "bridge": link,
+            "store": {"path": str(folder / "flash.img") if tls else "/flash.img", "size": 262144},
+            "mqtt": {"host": HOST, "port": mqtt_port},
+            "log_level": "warning",
+            "devices": DEVICES,
+            "collect_ms": COLLECT_MS,
+        }
+        yield World(config, manifests, field)
+
+
+_CERTIFICATES = {"ca": "ca.der", "cert": "node.der", "key": "node-key.der"}
+
+
+@contextmanager
+def _serving(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
+    """Run a server; the context begins when it takes connections and ends it."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UserError(f"{command[0]} does not serve on port {port}:\n{log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(START_TIMEOUT_S)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports that are free now; held all together for a moment, so that they differ."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _model() -> dict[str, Any]:
+    properties = [
+        {
+            "name": f"property-{number}",
+            "type": "INT",
+            "accessMode": "ReadWrite",
+            "visitors": {
+                "protocolName": "modbus",
+                "configData": {"register": "HoldingRegister", "offset": number, "limit": 1},
+            },
+        }
+        for number in range(PROPERTIES)
+    ]
+    return {
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "DeviceModel",
+        "metadata": {"name": "bench-model", "namespace": "default"},
+        "spec": {"protocol": "modbus", "properties": properties},
+    }
+
+
+def _device(number: int, desired: int, port: int) -> dict[str, Any]:
+    properties: list[dict[str, Any]] = [
+        {
+            "name": f"property-{each}",
+            "collectCycle": COLLECT_MS,
+            "reportCycle": COLLECT_MS,
+            "reportToCloud": True,
+        }
+        for each in range(PROPERTIES)
+    ]
+    properties[0]["desired"] = {"value": str(desired)}
+    settings = {"communicateMode": "TCP", "ip": HOST, "port": port, "slaveID": number}
+    return {
+        "apiVersion": "devices.kubeedge.io/v1beta1",
+        "kind": "Device",
+        "metadata": {"name": f"device-{number}", "namespace": "default"},
+        "spec": {
+            "deviceModelRef": {"name": "bench-model"},
+            "nodeName": NODE,
+            "protocol": {"protocolName": "modbus", "configData": settings},
+            "properties": properties,
+        },
+    }
