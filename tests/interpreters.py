@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from two_interpreters import BUILD, HEAP, NOTE_MISSING
 
 from motelet.tools import mpy
+from two_interpreters import BUILD, HEAP, NOTE_MISSING
 
+TIMEOUT_S = 60
 NAMES = ("micropython", "cpython")
 
 
@@ -30,11 +32,17 @@ def running(interpreter: str, program: Path, *arguments: str) -> Iterator["subpr
     with subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, env=environment, text=True
     ) as process:
+        # A program that hangs ends, and so do the reads of the test.
+        killer = threading.Timer(TIMEOUT_S, process.kill)
+        killer.start()
         try:
             yield process
         except BaseException:
             process.kill()
             raise
+        finally:
+            process.wait()
+            killer.cancel()
 
 
 def _micropython(program: Path) -> list[str]:

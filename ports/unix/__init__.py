@@ -1,4 +1,4 @@
-"""The port for Linux and macOS: MicroPython's unix build and CPython, behind the interface of ports/README.md.
+"""The port for Linux and macOS, on MicroPython and on CPython, behind the interface of ports/README.md.
 
 MicroPython's sockets, TLS sockets and `select.poll` are streams and a poller as they are; CPython's
 are wrapped. Each interpreter imports its own half only.
@@ -21,6 +21,7 @@ class Port:
     """The platform a gateway runs on. ports/README.md says what each member guarantees."""
 
     name = "unix"
+    built_ms = 0
 
     def __init__(self):
         self.clock = runtime.clock
@@ -46,6 +47,9 @@ class Port:
         if cert_der is not None and len(der.split(cert_der)) != 1:
             raise ValueError("not exactly one certificate")
         return runtime.tls_context(authorities, cert_der, key_der)
+
+    def tls_unchecked(self):
+        return runtime.tls_unchecked()
 
     def tcp(self, host, port, context=None, server_name=None):
         sock = net.connect(self._addresses.next(host, port))

@@ -239,6 +239,14 @@ def tls_context(authorities, cert_der, key_der):
     return context
 
 
+def tls_unchecked():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _key_pem(key_der):
     # The three formats begin alike, SEQUENCE { INTEGER version, and differ in what follows.
     head = 2 + (key_der[1] & 0x7F if key_der[1] & 0x80 else 0)

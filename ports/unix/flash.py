@@ -1,7 +1,7 @@
 """A file in the place of a flash chip, for gateways on Linux and macOS and for tests of whole processes.
 
-`prog` and `erase` hand their bytes to the operating system: they survive the end of the process, in order. `sync` is
-what makes them survive a power cut, and the store calls it once for each durable operation.
+`prog` and `erase` hand their bytes to the operating system: they survive the end of the process, in
+order. `sync` is what makes them survive a power cut, and the store calls it once for each durable operation.
 The file is not locked: one process owns it.
 """
 
@@ -12,7 +12,7 @@ _BLANK = b"\xff" * 256
 
 
 class FileFlash:
-    """The flash of `motelet.kvlog`: see there. OSError when the file cannot be opened, grown, read or written."""
+    """The flash of `motelet.kvlog`: see there. OSError when the file fails, ValueError for odd sizes."""
 
     def __init__(self, path, size, block_size=4096, prog_size=32):
         if size <= 0 or size % block_size:

@@ -2,12 +2,10 @@
 
 import io
 import select
-import socket
 import time
+
 import tls
-
 from micropython import const
-
 
 clock = time
 Poller = select.poll
@@ -26,6 +24,12 @@ def tls_context(authorities, cert_der, key_der):
         context.load_verify_locations(ca)
     if cert_der is not None:
         context.load_cert_chain(bytes(cert_der), bytes(key_der))
+    return context
+
+
+def tls_unchecked():
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = tls.CERT_NONE
     return context
 
 

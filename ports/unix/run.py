@@ -6,10 +6,13 @@ File names in the configuration count from the folder of the configuration.
 """
 
 import json
+import os
 import sys
 
 from motelet.gateway import ConfigError, Gateway
 from motelet.ports.unix import Port
+
+_NO_FILE = 2  # ENOENT
 
 
 def _read(folder, section, name):
@@ -40,10 +43,24 @@ def load(path):
     if "ca" in bridge:
         for name in ("ca", "cert", "key"):
             bridge[name] = _read(folder, bridge, name)
+    if "token_file" in bridge:
+        _token_file(folder + bridge.pop("token_file"), bridge)
     store = config.get("store")
     if isinstance(store, dict) and isinstance(store.get("path"), str) and not store["path"].startswith("/"):
         store["path"] = folder + store["path"]
     return config
+
+
+def _token_file(path, bridge):
+    """Take the token from a file, which goes once the board has its certificate; without it there is none."""
+    try:
+        with open(path) as file:
+            bridge["token"] = file.read().strip()
+    except OSError as error:
+        if error.errno != _NO_FILE:
+            raise ConfigError("bridge.token_file: %s: %s" % (path, error))
+        return
+    bridge["enrolled"] = lambda: os.remove(path)
 
 
 def main(argv):

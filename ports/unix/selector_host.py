@@ -30,7 +30,10 @@ class Host:
         return asyncio.SelectorEventLoop(_Selector(self))
 
     def step(self):
-        """Step the loop without waiting; returns ms until it is due, 0 when it may have more to do, -1 for never."""
+        """Step the loop without waiting.
+
+        Returns ms until it is due: 0 when it may have more to do, -1 when nothing is armed.
+        """
         if self.loop.step(0):
             return 0  # what ran may have readied a task of asyncio, or have left bytes inside TLS
         if not self.loop.running and self._stopped is not None and not self._stopped.is_set():

@@ -40,7 +40,8 @@ LINUX = {
 def setup(stream, baudrate, parity, stopbits):
     """Set the terminal `stream.fd` to raw with 8 data bits, and return the stream.
 
-    `stream.vmin` is what termios calls MIN: 0 makes a read that finds nothing return, 1 leaves that to O_NONBLOCK.
+    `stream.vmin` is what termios calls MIN: 0 makes a read that finds nothing return, 1 leaves that to
+    O_NONBLOCK.
 
     ValueError for a speed, parity or number of stop bits there is not, OSError when it is no terminal;
     the stream is closed then.

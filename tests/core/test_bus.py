@@ -2,9 +2,8 @@
 
 import gc
 
-from tests_util import IS_MICROPYTHON, heap_locked, raises
-
 from motelet.bus import Bus, Mailbox
+from tests_util import IS_MICROPYTHON, heap_locked, raises
 
 
 class Woken:

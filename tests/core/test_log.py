@@ -1,8 +1,7 @@
 """Log lines: their form, what they leave out, and that no value can forge one."""
 
-from tests_util import IS_MICROPYTHON, Clock, raises
-
 from motelet.log import LEVELS, LINE_SIZE_MAX, Log
+from tests_util import IS_MICROPYTHON, Clock, raises
 
 
 def written(level="debug", clock=None):

@@ -1,4 +1,4 @@
-"""What ports/README.md promises of a port's streams, poller and calls, on both interpreters, over real sockets."""
+"""What ports/README.md promises of streams, poller and calls, on both interpreters, over real sockets."""
 
 import errno
 import gc
@@ -6,11 +6,10 @@ import os
 import socket
 import time
 
-from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, heap_locked, raises
-
 from motelet.loop import Loop
 from motelet.ports import der
 from motelet.ports.unix import Port, net, runtime, serial
+from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, heap_locked, raises
 
 ROUNDS = 1000
 WAIT_MS = 10000  # for what happens at once: a bound for a test that would hang

@@ -1,6 +1,6 @@
-"""Echoes a serial line over the unix port, for both interpreters: `serial_client.py PATH BAUDRATE PARITY STOPBITS`.
+"""Echoes a serial line over the unix port, for both interpreters.
 
-Prints what it saw, and ends when the line hangs up.
+`serial_client.py PATH BAUDRATE PARITY STOPBITS`. Prints what it saw, and ends when the line hangs up.
 """
 
 import sys

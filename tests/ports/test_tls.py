@@ -1,6 +1,5 @@
-"""TLS of the unix port on both interpreters against a real server: who is refused, and what a stream shows."""
+"""TLS of the unix port on both interpreters against a real server: who is refused, what a stream shows."""
 
-import shutil
 import socket
 import ssl
 import stat
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import certificates
 import interpreters
-
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -65,6 +63,9 @@ class Server:
                 stream.sendall(bytes(int(data.split()[1])))
             elif data == b"hold":
                 self._hold(stream)
+            elif data == b"break":
+                socket.close(stream.detach())  # no word of goodbye
+                return
             elif data == b"close":
                 stream.sendall(b"bye")
                 stream.unwrap()
@@ -75,7 +76,7 @@ class Server:
     def _hold(self, stream: ssl.SSLSocket) -> None:
         """Read nothing until told to, then answer how many bytes in order came before the end."""
         assert self.go.wait(WAIT_S)
-        data = b""
+        data = bytearray()
         while not data.endswith(b"end!"):
             data += stream.recv(65536)
         pattern = bytes(range(256)) * (len(data) // 256 + 1)
@@ -174,6 +175,10 @@ def test_much_goes_both_ways_at_once(world: World) -> None:
 
 def test_the_end_of_the_stream_is_seen(world: World) -> None:
     assert world.run("end") == ["read 3 0", "done"]
+
+
+def test_the_end_of_the_connection_below_is_the_end_too(world: World) -> None:
+    assert world.run("cut") == ["read 0", "done"]
 
 
 def test_a_handshake_waits_without_blocking_or_spinning(world: World) -> None:

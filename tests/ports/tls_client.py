@@ -13,7 +13,7 @@ from motelet.ports.unix import Port
 MICROPYTHON = sys.implementation.name == "micropython"
 if MICROPYTHON:
     from micropython import heap_lock, heap_unlock
-WAIT_MS = 30000  # for what happens at once: a bound for a test that would hang
+WAIT_MS = 10000  # for what happens at once: a bound for a test that would hang
 ROUNDS = 1000
 BULK = 300000
 MESSAGE = b"a message of forty bytes, more or less.."
@@ -60,7 +60,8 @@ class Client:
         self.loop.watch(self.stream, events, self.task)
         self.woken = False
         while not self.woken:
-            self.loop.step(WAIT_MS)
+            if not self.loop.step(WAIT_MS):
+                raise OSError("nothing came")
 
     def send(self, data, n):
         at = 0
@@ -86,6 +87,7 @@ class Client:
 
 def echo(client):
     """Messages there and back; once connected they allocate nothing."""
+    client.wait(WRITE)  # enters the stream in the loop's table
     exchange(client, 3)
     if MICROPYTHON:
         gc.collect()
@@ -160,6 +162,12 @@ def end(client):
     print("read", client.receive(10), client.receive(10))
 
 
+def cut(client):
+    """The connection below TLS ends."""
+    client.send(b"break", 5)
+    print("read", client.receive(10))
+
+
 def stalled(client):
     """A handshake the peer does not answer yet: waiting goes on beside it."""
     client.wait(WRITE)
@@ -185,7 +193,15 @@ def stalled(client):
     print("got", client.receive(1024))
 
 
-SCENARIOS = {"echo": echo, "pending": pending, "bulk": bulk, "full": full, "end": end, "stalled": stalled}
+SCENARIOS = {
+    "echo": echo,
+    "pending": pending,
+    "bulk": bulk,
+    "full": full,
+    "end": end,
+    "cut": cut,
+    "stalled": stalled,
+}
 
 
 def main(number, name, folder, scenario):

@@ -1,0 +1,137 @@
+"""MicroPython's asyncio hosts the loop, so that applications and a REPL run beside it in one thread.
+
+asyncio waits for streams in one object, `asyncio.core._io_queue`. A `Host` takes its place: it waits
+in the loop's own step instead, which has one poller for both sides and lets the loop's tasks run
+while asyncio's wait. That object, `IOQueue`, `_task_queue` and `cur_task` are private names of
+asyncio; tests/core/test_aiohost.py fails when a new MicroPython changes what is used of them.
+"""
+
+import asyncio
+from asyncio import core
+
+from motelet.loop import READ, WRITE
+
+
+class _Waiter:
+    """The asyncio tasks that wait for one stream; stands in for a task in `Loop.watch`."""
+
+    def __init__(self, host, stream):
+        self.reader = None
+        self.writer = None
+        self._host = host
+        self._stream = stream
+
+    def wake(self, events):
+        # Error and hang-up wake both.
+        if events & ~WRITE and self.reader is not None:
+            core._task_queue.push(self.reader)
+            self.reader = None
+        if events & ~READ and self.writer is not None:
+            core._task_queue.push(self.writer)
+            self.writer = None
+        self.renew()
+
+    def renew(self):
+        events = (READ if self.reader is not None else 0) | (WRITE if self.writer is not None else 0)
+        if events:
+            self._host.loop.watch(self._stream, events, self)
+        else:
+            self._host.loop.unwatch(self._stream)
+            self._host.map.pop(self._stream)
+
+
+class Host:
+    """Runs `loop` inside asyncio. One at a time; each of its streams counts among the loop's STREAMS_MAX."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.map = {self: None}  # by stream; asyncio ends when it is empty, and the loop never is
+        self._stopped = asyncio.Event()
+        self._kept = None
+
+    def run(self):
+        """Run the loop and whatever asyncio tasks there are, until `loop.stop()`.
+
+        Tasks that asyncio still has then stay where they are.
+        """
+        self.loop.running = True
+        self._stopped.clear()
+        self.attach()
+        try:
+            asyncio.run(self._stopped.wait())
+        finally:
+            self.detach()
+
+    def attach(self):
+        """Take the place of asyncio's queue: the loop is stepped by whoever runs asyncio, a REPL for example.
+
+        From here on `asyncio.new_event_loop()` changes nothing, since an application that calls it
+        would stop the loop and all other applications.
+        """
+        self._kept = (core._io_queue, core.IOQueue, core.new_event_loop)
+        core._io_queue = self
+        core.IOQueue = self._again  # for who got hold of new_event_loop before
+        core.new_event_loop = asyncio.new_event_loop = asyncio.get_event_loop
+
+    def detach(self):
+        """Give asyncio its own queue back. Tasks that wait for a stream are forgotten."""
+        for stream in list(self.map):
+            if stream is not self:
+                self.loop.unwatch(stream)
+        self.map = {self: None}
+        core._io_queue, core.IOQueue, core.new_event_loop = self._kept
+        asyncio.new_event_loop = core.new_event_loop
+
+    def _again(self):
+        return self
+
+    # -- what asyncio calls -------------------------------------------------------------------
+
+    def queue_read(self, stream):
+        """Have the running task wait until `stream` can be read. RuntimeError when another one does."""
+        waiter = self._waiter(stream)
+        if waiter.reader is not None:
+            raise RuntimeError("two tasks read one stream")
+        waiter.reader = core.cur_task
+        self._wait(waiter)
+
+    def queue_write(self, stream):
+        """Have the running task wait until `stream` can be written. RuntimeError when another one does."""
+        waiter = self._waiter(stream)
+        if waiter.writer is not None:
+            raise RuntimeError("two tasks write one stream")
+        waiter.writer = core.cur_task
+        self._wait(waiter)
+
+    def remove(self, task):
+        """Forget `task`, which is being cancelled."""
+        for stream in list(self.map):
+            waiter = self.map[stream]
+            if waiter is not None and (waiter.reader is task or waiter.writer is task):
+                if waiter.reader is task:
+                    waiter.reader = None
+                if waiter.writer is task:
+                    waiter.writer = None
+                waiter.renew()
+
+    def wait_io_event(self, dt):
+        """Step the loop, waiting at most `dt` ms; -1: until asyncio has something to run."""
+        self._step(dt)
+        while dt < 0 and not core._task_queue.peek():
+            self._step(dt)
+
+    def _step(self, dt):
+        if not self.loop.running and not self._stopped.is_set():
+            self._stopped.set()  # readies the task that run() waits for
+            dt = 0
+        self.loop.step(dt)
+
+    def _waiter(self, stream):
+        waiter = self.map.get(stream)
+        if waiter is None:
+            waiter = self.map[stream] = _Waiter(self, stream)
+        return waiter
+
+    def _wait(self, waiter):
+        waiter.renew()
+        core.cur_task.data = self  # where cancel() looks for remove()
