@@ -4,20 +4,33 @@ import argparse
 import asyncio
 import ipaddress
 import signal
+import socket
 import ssl
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
-from cloud_bridge.cloudhub.tls import server_context
+from cloud_bridge.cloudhub.tls import load_pair, server_context
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.identity import command
+from cloud_bridge.identity.authority import AuthorityError
+from cloud_bridge.identity.enrolment import Enrolment
+from cloud_bridge.identity.identity import Identity
 
 LISTEN_DEFAULT = "0.0.0.0:10000"
 """KubeEdge's CloudHub has the same port. All interfaces: nobody without a certificate gets in."""
 LISTEN_PLAIN_DEFAULT = "127.0.0.1:10000"
+ENROL_DEFAULT = "0.0.0.0:10002"
+"""KubeEdge's port for certificates. Strangers may talk to it: that is its purpose."""
+LIFE_DEFAULT = "365d"
+CHECK_SECONDS = 86400.0
+"""How often it is looked whether the bridge's own certificate has to be made again."""
 STOP_SECONDS = 10.0
 """For finishing what is under way after SIGTERM."""
 
@@ -38,7 +51,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--manifests",
         type=Path,
         metavar="DIR",
-        required=True,
         help="folder of Kubernetes YAML to serve; it is watched, and the status is written to DIR/status",
     )
     parser.add_argument(
@@ -46,7 +58,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help=f"where boards connect (default {LISTEN_DEFAULT}; with --plain {LISTEN_PLAIN_DEFAULT})",
     )
-    tls = parser.add_argument_group("TLS", "PEM or DER; all three are needed")
+    identity = parser.add_argument_group("identities", "the bridge is the CA of its boards")
+    identity.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="folder with the CA, tokens and revocations, made if missing",
+    )
+    identity.add_argument(
+        "--name",
+        action="append",
+        metavar="HOST",
+        help="name or address at which boards find the bridge; may be repeated (default: what this computer is called)",
+    )
+    identity.add_argument(
+        "--enrol", metavar="HOST:PORT", default=ENROL_DEFAULT, help="where boards join (default %(default)s)"
+    )
+    identity.add_argument(
+        "--certificate-life",
+        type=command.duration,
+        default=LIFE_DEFAULT,
+        metavar="TIME",
+        help="how long a board's certificate lasts (default %(default)s)",
+    )
+    tls = parser.add_argument_group("TLS without --state", "PEM or DER; all three are needed")
     tls.add_argument("--cert", type=Path, metavar="FILE", help="certificate of the bridge")
     tls.add_argument("--key", type=Path, metavar="FILE", help="its private key")
     tls.add_argument(
@@ -60,22 +95,49 @@ def configure(parser: argparse.ArgumentParser) -> None:
     log = parser.add_argument_group("logs, on stderr")
     log.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     log.add_argument("--log-format", choices=logs.FORMATS, default="logfmt", help="default: %(default)s")
+    command.configure(parser.add_subparsers(metavar="COMMAND", title="instead of serving"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the bridge; -> exit status. What is wrong with an option or a file is one line on stderr."""
     logs.configure(args.log_level, args.log_format)
+    if "act" in args:
+        return command.run(args)
     try:
-        host, port = _address(args)
-        context = None if args.plain else _tls(args)
-        asyncio.run(_bridge(Manifests(args.manifests), context, host, port))
+        if args.manifests is None:
+            raise OptionError("--manifests is missing: the folder to serve")
+        address = _address(args)
+        if args.state is None:
+            plan = _Plan(address, None if args.plain else _tls(args))
+        else:
+            plan = _plan(args, address)
+        asyncio.run(_bridge(Manifests(args.manifests), plan))
     except (OptionError, BackendError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILURE
     return 0
 
 
-async def _bridge(backend: Backend, context: ssl.SSLContext | None, host: str, port: int) -> None:
+@dataclass(frozen=True)
+class _Joining:
+    """What is there when the bridge is its own CA."""
+
+    identity: Identity
+    names: Sequence[str]
+    address: tuple[str, int]
+    context: ssl.SSLContext
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where to listen, and how."""
+
+    address: tuple[str, int]
+    context: ssl.SSLContext | None
+    joining: _Joining | None = None
+
+
+async def _bridge(backend: Backend, plan: _Plan) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -84,36 +146,77 @@ async def _bridge(backend: Backend, context: ssl.SSLContext | None, host: str, p
     await backend.start()
     controller = DeviceController(backend)
     controller.start()
-    hub = CloudHub(controller, context)
+    joining = plan.joining
+    hub = CloudHub(controller, plan.context, joining.identity if joining else None)
+    servers: list[tuple[CloudHub | Enrolment, tuple[str, int]]] = [(hub, plan.address)]
+    if joining is not None:
+        servers.append((Enrolment(joining.identity, joining.context), joining.address))
     try:
-        try:
-            await hub.start(host, port)
-        except OSError as error:
-            raise OptionError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        for server, (host, port) in servers:
+            try:
+                await server.start(host, port)
+            except OSError as error:
+                raise OptionError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         async with asyncio.TaskGroup() as tasks:
             # If one of them ends by an error, that ends the bridge: whoever started it starts it again.
             running = [tasks.create_task(part.run()) for part in (backend, controller, hub)]
+            if joining is not None and plan.context is not None:
+                running.append(tasks.create_task(_keep_certificate(joining, plan.context)))
             await stop.wait()
             _log.info("stopping")
             for task in running:
                 task.cancel()
         async with asyncio.timeout(STOP_SECONDS):
-            await hub.stop()
+            for server, _ in servers:
+                await server.stop()
             await controller.flush()
     finally:
         backend.stop()
     _log.info("stopped")
 
 
-def _address(args: argparse.Namespace) -> tuple[str, int]:
-    text = args.listen or (LISTEN_PLAIN_DEFAULT if args.plain else LISTEN_DEFAULT)
+async def _keep_certificate(joining: _Joining, context: ssl.SSLContext) -> None:
+    """Have new connections get a certificate of the bridge that lasts, until cancelled."""
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        pair = joining.identity.authority.server(joining.names)
+        for each in (context, joining.context):
+            load_pair(each, *pair)
+
+
+def _plan(args: argparse.Namespace, address: tuple[str, int]) -> _Plan:
+    for option in ("cert", "key", "client_ca", "plain"):
+        if getattr(args, option):
+            raise OptionError(f"--{option.replace('_', '-')} does not go together with --state")
+    names = args.name or sorted(
+        {socket.gethostname().lower(), socket.getfqdn().lower(), "localhost", "127.0.0.1"}
+    )
+    try:
+        identity = Identity(args.state, timedelta(seconds=args.certificate_life))
+        pair = identity.authority.server(names)
+        context = server_context(*pair, identity.authority.certificate_path)
+        joining = _Joining(identity, names, _host_port("--enrol", args.enrol), server_context(*pair, None))
+    except (AuthorityError, ValueError) as error:
+        raise OptionError(str(error)) from error
+    except OSError as error:
+        raise OptionError(f"--state {args.state}: {error.filename}: {error.strerror}") from error
+    return _Plan(address, context, joining)
+
+
+def _host_port(option: str, text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise OptionError(f"--listen {text}: expected HOST:PORT")
+        raise OptionError(f"{option} {text}: expected HOST:PORT")
+    return host, int(port)
+
+
+def _address(args: argparse.Namespace) -> tuple[str, int]:
+    text = args.listen or (LISTEN_PLAIN_DEFAULT if args.plain else LISTEN_DEFAULT)
+    host, port = _host_port("--listen", text)
     if args.plain and not _is_loopback(host):
         raise OptionError(f"--plain listens on a loopback address only, not on {host}")
-    return host, int(port)
+    return host, port
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,7 +8,6 @@ of messages are never logged, for some are secrets.
 import json
 import logging
 import re
-import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -82,8 +81,8 @@ def _quoted(value: str) -> str:
     return value if _BARE.match(value) else json.dumps(value).replace("\x7f", "\\u007f")
 
 
-def configure(level: str, form: str, stream: TextIO = sys.stderr) -> None:
-    """Send the logs of the bridge, and warnings of the libraries, to `stream`. See LEVELS and FORMATS."""
+def configure(level: str, form: str, stream: TextIO | None = None) -> None:
+    """Send the logs of the bridge, and warnings of libraries, to `stream` (stderr). See LEVELS, FORMATS."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Json() if form == "json" else Logfmt())
     root = logging.getLogger()

@@ -31,6 +31,7 @@ EVENTS_SIZE_MAX = 1024 * 1024
 
 _log = Log("manifests")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*\Z")
+_BREAKS = re.compile("[\x85\u2028\u2029]")
 _NO_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 
@@ -38,10 +39,12 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
     """Quotes every text that any reader of YAML could take for something else, such as 1e3."""
 
     def text(self, text: str) -> yaml.ScalarNode:
-        plain = _WORD.match(text) and text.lower() not in _NO_WORDS
-        node: yaml.ScalarNode = self.represent_scalar(
-            "tag:yaml.org,2002:str", text, style=None if plain else "'"
-        )
+        if _WORD.match(text) and text.lower() not in _NO_WORDS:
+            style = None
+        else:
+            # What is a line break to YAML 1.1 and none to 1.2 is escaped, and only so within double quotes.
+            style = '"' if _BREAKS.search(text) else "'"
+        node: yaml.ScalarNode = self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
         return node
 
 

@@ -130,7 +130,14 @@ class RawEvent:
     payload: bytes
 
 
-Message = Hello | Have | Ack | Nack | BlobGet | Name | RefReport | RefState | RawEvent
+@dataclass(frozen=True, slots=True)
+class Csr:
+    """The board asks for the certificate that RENEW offered it."""
+
+    request: bytes
+
+
+Message = Csr | Hello | Have | Ack | Nack | BlobGet | Name | RefReport | RefState | RawEvent
 Field = Callable[[Any], Any]
 
 
@@ -268,6 +275,8 @@ def _info(value: Any) -> Mapping[str, Any]:
         text(key)
         if not isinstance(entry, int | float):
             text(entry)
+    if "renew" in value:
+        _bool(value["renew"])
     if "window" in value:
         _uint(protocol.WINDOW_MAX, 1)(value["window"])
     if "max_message" in value:
@@ -284,7 +293,7 @@ _SHA256 = _bytes(SHA256_SIZE, SHA256_SIZE)
 _REASON = _text(protocol.REASON_SIZE_MAX)
 
 _DURABLE = (protocol.REPORT, protocol.STATE, protocol.EVENT)
-_KIND_MAX = protocol.TIME
+_KIND_MAX = protocol.CERTIFICATE
 _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = {
     # kind: what it becomes, how many fields it has at least, its fields
     protocol.HELLO: (Hello, 4, (_VERSION, _VERSION, _bytes(DIGEST_SIZE, DIGEST_SIZE), _info)),
@@ -295,5 +304,6 @@ _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = 
     protocol.NAME: (Name, 3, (_REF, _RESOURCE, _property)),
     protocol.REPORT: (RefReport, 4, (_SEQ, _REF, _value, _TIME, _text(protocol.VALUE_SIZE_MAX))),
     protocol.STATE: (RefState, 5, (_SEQ, _REF, _text(STATE_SIZE_MAX), _TIME, _REASON)),
+    protocol.CSR: (Csr, 1, (_bytes(1, protocol.CSR_SIZE_MAX),)),
     protocol.EVENT: (RawEvent, 4, (_SEQ, _text(TOPIC_SIZE_MAX), _TIME, _bytes(0, protocol.MESSAGE_SIZE_MAX))),
 }

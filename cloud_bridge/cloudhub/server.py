@@ -17,10 +17,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
-from cloud_bridge.cloudhub.session import Close, Delivered, Opened, Output, Refused, Session
-from cloud_bridge.cloudhub.tls import certificate_node
+from cloud_bridge import gate
+from cloud_bridge.cloudhub.session import Close, Delivered, Opened, Output, Refused, Requested, Session
+from cloud_bridge.cloudhub.tls import certificate_peer
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
+from cloud_bridge.peer import Guard, Peer, RequestError
 from cloud_bridge.resources import Controller, Refusal
 from motelet import protocol
 
@@ -31,16 +33,25 @@ OPEN_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 """For closing a connection before it is cut."""
 SILENCE_SECONDS = protocol.DEAD_MS / 1000
-SWEEP_SECONDS = 5.0
-"""How often it is looked who has been silent for too long."""
+SWEEP_SECONDS = 1.0
+"""How often it is looked who has been silent for too long, and whose certificate is revoked."""
 TIME_SECONDS = 3600.0
 """How often a board is told the time."""
 QUEUE_MAX = 4
 """Messages received and not yet looked at, a connection."""
 WRITE_BYTES_MAX = 16384
 """Bytes waiting to be written, a connection, beyond which the session waits."""
+BYTES_PER_SECOND = 65536
+"""What is read of one node; who sends more feels it as a slow link."""
+BYTES_BURST = 262144
+MESSAGE_COST = 64
+"""Bytes that a message counts for besides its own: the small ones cost work too."""
+CONTROL_BYTES_MAX = 65536
+"""Bytes waiting to be written to who sends pings and reads no pongs, before it is cut off."""
 CLOSE_REPLACED = 4003
 """WebSocket close code: the node has connected again."""
+CLOSE_CERTIFICATE = 4004
+"""WebSocket close code: the certificate counts no more."""
 CLOSE_GOING_AWAY = 1001
 
 _log = Log("cloudhub")
@@ -51,22 +62,36 @@ class _Connection(ServerConnection):
 
     heard = 0.0
     node = ""
+    peer: Peer | None = None
+    door: gate.Gate
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.door.opened(transport)
+        super().connection_made(transport)
 
     def process_event(self, event: Any) -> None:
         if isinstance(event, Frame):
             self.heard = self.loop.time()
+            if self.transport.get_write_buffer_size() > CONTROL_BYTES_MAX:
+                _log.warning("board reads nothing, cut off", node=self.node)
+                self.transport.abort()
         super().process_event(event)
 
 
 class _Link:
     """One connected board: its session, its connection, and the way between them."""
 
-    def __init__(self, node: str, connection: _Connection, controller: Controller) -> None:
+    def __init__(
+        self, node: str, connection: _Connection, controller: Controller, guard: Guard | None
+    ) -> None:
         self.node = node
+        self.peer = connection.peer
         self.connection = connection
         self.session = Session(epoch_ms)
         self.told_time = 0.0
         self._controller = controller
+        self._guard = guard
+        self._allowance = gate.Allowance(BYTES_PER_SECOND, BYTES_BURST)
         self._sending = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._to_flush = False
@@ -82,6 +107,20 @@ class _Link:
                     self._take(output)
             # Who does not read the answers to this message is not heard any more.
             await self._flush()
+            await asyncio.sleep(self._allowance.owe(len(data) + MESSAGE_COST))
+
+    def check_certificate(self) -> None:
+        """End the session when its certificate counts no more; have one renewed that is old enough."""
+        if self._guard is None or self.peer is None:
+            return
+        refusal = self._guard.refusal(self.peer)
+        if refusal is not None and self.session.closing is None:
+            _log.warning("session ended, its certificate counts no more", **_shown(self.peer), error=refusal)
+            self.session.end(CLOSE_CERTIFICATE, f"certificate {refusal}")
+            self.kick()
+        elif self._guard.renewal_due(self.peer) and self.session.renew():
+            _log.info("board is to renew its certificate", **_shown(self.peer))
+            self.kick()
 
     def refresh(self) -> None:
         """What the node should hold may have changed."""
@@ -118,6 +157,11 @@ class _Link:
             case Opened(info):
                 said = {key: info[key] for key in ("software", "platform", "boot") if key in info}
                 _log.info("board said hello", node=self.node, **said)
+                if self._guard is not None and self.peer is not None:
+                    self._guard.connected(self.peer)
+                self.check_certificate()
+            case Requested(request):
+                self._certify(request)
             case Delivered(resource, version):
                 _log.info("board holds", node=self.node, resource=resource, version=version or "none")
             case Refused(resource, version, refusal):
@@ -126,6 +170,17 @@ class _Link:
                 self._controller.refused(self.node, resource, refusal)
             case _:
                 self._controller.take(self.node, output, self._settler(output.seq))
+
+    def _certify(self, request: bytes) -> None:
+        if self._guard is None:
+            return  # never: nobody was told to ask
+        try:
+            peer, certificate = self._guard.renew(self.node, request)
+        except RequestError as error:
+            self.session.fail(str(error))
+            return
+        _log.info("certificate renewed", **_shown(peer))
+        self.session.certify(certificate)
 
     def _settler(self, seq: int) -> Callable[[Refusal | None], None]:
         def settle(refusal: Refusal | None) -> None:
@@ -140,9 +195,15 @@ class _Link:
 class CloudHub:
     """The server: `start` listens, `run` watches over the connections until cancelled, `stop` closes them."""
 
-    def __init__(self, controller: Controller, context: ssl.SSLContext | None) -> None:
-        """Without a `context` connections are plain and say themselves who they are: for tests only."""
+    def __init__(
+        self, controller: Controller, context: ssl.SSLContext | None, guard: Guard | None = None
+    ) -> None:
+        """Without a `context` connections are plain and say themselves who they are: for tests only.
+
+        Without a `guard` every certificate counts that the context lets in, and none is renewed.
+        """
         self._controller = controller
+        self._guard = guard
         self._context = context
         self._links: dict[str, _Link] = {}
         self._server: Server | None = None
@@ -150,12 +211,17 @@ class CloudHub:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; -> the port, for one that was 0. Raises OSError."""
+        listener = gate.listen(host, port, tls=self._context is not None)
+
+        class Connection(_Connection):
+            door = listener
+
         self._server = await serve(
             self._handle,
-            host,
-            port,
+            sock=listener,
             ssl=self._context,
-            create_connection=_Connection,
+            ssl_handshake_timeout=OPEN_SECONDS if self._context else None,
+            create_connection=Connection,
             process_request=self._admit,
             subprotocols=[protocol.SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
@@ -173,12 +239,15 @@ class CloudHub:
         return bound
 
     async def run(self) -> None:
-        """Cut off boards that are silent, and tell the others the time now and then, until cancelled."""
+        """Cut off who is silent or shut out, tell the others the time now and then, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = loop.time()
+            if self._guard is not None:
+                self._guard.refresh()
             for link in list(self._links.values()):
+                link.check_certificate()
                 if now - link.connection.heard > SILENCE_SECONDS:
                     _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)
                     link.connection.transport.abort()
@@ -204,34 +273,50 @@ class CloudHub:
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer an upgrade with an error, or let it happen (None)."""
-        path, node = request.path, None
+        path, node, peer = request.path, None, None
         if self._context is None:
             path, _, name = request.path.rpartition("/")
             node = name if is_subdomain(name) else None
         else:
             certificate = connection.transport.get_extra_info("peercert")
-            node = certificate_node(certificate or {})
+            peer = certificate_peer(certificate or {})
+            node = peer.node if peer else None
         if path != protocol.PATH:
             return connection.respond(HTTPStatus.NOT_FOUND, "no such path\n")
         if node is None:
             _log.warning("connection refused, it names no node", peer=connection.remote_address)
             return connection.respond(HTTPStatus.FORBIDDEN, "the certificate names no node\n")
+        refusal = self._refusal(peer) if peer else None
+        if peer is not None and refusal is not None:
+            _log.warning("connection refused, its certificate does not count", **_shown(peer), error=refusal)
+            return connection.respond(HTTPStatus.FORBIDDEN, f"certificate {refusal}\n")
         if len(self._links) >= CONNECTIONS_MAX and node not in self._links:
             _log.error("too many boards, one was sent away", node=node, limit=CONNECTIONS_MAX)
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many boards\n")
         assert isinstance(connection, _Connection)
-        connection.node = node
+        connection.node, connection.peer = node, peer
         return None
+
+    def _refusal(self, peer: Peer) -> str | None:
+        """Why this certificate does not count; of two boards with one name the newer one's does."""
+        link = self._links.get(peer.node)
+        if link is not None and link.peer is not None and link.peer.age > peer.age:
+            return "older than that of the board that is connected"
+        return self._guard.refusal(peer) if self._guard is not None else None
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)
         node = connection.node
-        link = _Link(node, connection, self._controller)
+        link = _Link(node, connection, self._controller, self._guard)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
         before = self._links.get(node)
         self._links[node] = link
         if before is not None:
             _log.info("board has connected again, the older connection is closed", node=node)
+            if link.peer and before.peer and link.peer.serial != before.peer.serial:
+                _log.warning(
+                    "the node has a newer certificate now", **_shown(link.peer), older=before.peer.serial
+                )
             before.session.end(CLOSE_REPLACED, "connected again")
             before.kick()
         _log.info("board connected", node=node, peer=connection.remote_address)
@@ -247,6 +332,10 @@ class CloudHub:
                 del self._links[node]
             why = {"code": connection.close_code, "error": connection.close_reason or "-"}
             _log.info("board disconnected", node=node, **why)
+
+
+def _shown(peer: Peer) -> dict[str, object]:
+    return {"node": peer.node, "serial": peer.serial}
 
 
 def epoch_ms() -> int:

@@ -65,7 +65,14 @@ class Close:
     reason: str
 
 
-Output = Opened | Delivered | Refused | Upward
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The board asks for its next certificate, as it was told to: `certify` answers."""
+
+    request: bytes
+
+
+Output = Requested | Opened | Delivered | Refused | Upward
 
 
 class Session:
@@ -84,6 +91,9 @@ class Session:
         self._refs: dict[int, tuple[str, str | None]] = {}
         self._output: deque[bytes] = deque()
         self._synced = False
+        self._renews = False
+        self._renewing = False
+        self._requested = False
         self._handlers: Mapping[type, Callable[[Any], list[Output]]] = {
             messages.Hello: self._hello,
             messages.Have: self._have,
@@ -94,6 +104,7 @@ class Session:
             messages.RefReport: self._report,
             messages.RefState: self._state,
             messages.RawEvent: self._event,
+            messages.Csr: self._csr,
         }
 
     def receive(self, data: bytes) -> list[Output]:
@@ -126,6 +137,19 @@ class Session:
         """Send the board the time, for its clock drifts."""
         if self._opened and not self.closing:
             self._send(protocol.TIME, self._epoch_ms())
+
+    def renew(self) -> bool:
+        """Have the board renew its certificate, if it can; -> whether it was told to just now."""
+        if not self._renews or self._renewing or self.closing:
+            return False
+        self._renewing = True
+        self._send(protocol.RENEW)
+        return True
+
+    def certify(self, certificate: bytes) -> None:
+        """Give the board the certificate (DER) that it asked for."""
+        if not self.closing:
+            self._send(protocol.CERTIFICATE, certificate)
 
     def fail(self, reason: str) -> None:
         """End the session: the board broke the protocol."""
@@ -160,6 +184,7 @@ class Session:
             return []
         self._send(protocol.WELCOME, version, self._epoch_ms(), protocol.WINDOW_MAX)
         self._opened = True
+        self._renews = hello.info.get("renew") is True
         size_max = hello.info.get("max_message", protocol.MESSAGE_SIZE_MIN)
         window = hello.info.get("window", WINDOW_DEFAULT)
         self._delivery.open(window, min(size_max, protocol.MESSAGE_SIZE_MAX))
@@ -232,6 +257,12 @@ class Session:
     def _event(self, event: messages.RawEvent) -> list[Output]:
         self._intake.arrive(event.seq)
         return [Event(event.seq, event.topic, event.epoch_ms, event.payload)]
+
+    def _csr(self, csr: messages.Csr) -> list[Output]:
+        if not self._renewing or self._requested:
+            raise MessageError("CSR that was not asked for")
+        self._requested = True
+        return [Requested(csr.request)]
 
     # -- sending and ending ------------------------------------------------------------------
 

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from cloud_bridge.names import is_subdomain
+from cloud_bridge.peer import Peer
 
 _NODE_PREFIX = "system:node:"
 _PEM_BEGIN = b"-----BEGIN "
 _KEY_LABELS = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")  # PKCS #8, SEC 1, PKCS #1
 
 
-def server_context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
     """The server's side of mutual TLS, 1.2 or better: nobody without a certificate by `client_ca` gets in.
 
-    All three are PEM or DER. Raises OSError when a file cannot be read, ValueError when its content
-    cannot be used; the text names the file.
+    Without a `client_ca` nobody is asked for one. All three are PEM or DER. Raises OSError when a file
+    cannot be read, ValueError when its content cannot be used; the text names the file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_pair(context, cert, key)
+    if client_ca is None:
+        return context
     context.verify_mode = ssl.CERT_REQUIRED
-    _load_pair(context, cert, key)
     ca = client_ca.read_bytes()
     try:
         context.load_verify_locations(cadata=ca.decode("ascii") if _is_pem(ca) else ca)
@@ -30,8 +33,16 @@ def server_context(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
     return context
 
 
-def certificate_node(certificate: dict[str, Any]) -> str | None:
-    """The node that a client certificate (`ssl.SSLSocket.getpeercert`) names, None when it names none."""
+def certificate_peer(certificate: dict[str, Any]) -> Peer | None:
+    """The client certificate (`ssl.SSLSocket.getpeercert`) of a node, None when it names none."""
+    node = _node(certificate)
+    if node is None:
+        return None
+    begin, end = (int(ssl.cert_time_to_seconds(certificate[key])) for key in ("notBefore", "notAfter"))
+    return Peer(node, certificate["serialNumber"].lower().lstrip("0") or "0", begin, end)
+
+
+def _node(certificate: dict[str, Any]) -> str | None:
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     if len(names) != 1 or not names[0].startswith(_NODE_PREFIX):
         return None
@@ -39,7 +50,8 @@ def certificate_node(certificate: dict[str, Any]) -> str | None:
     return node if is_subdomain(node) else None
 
 
-def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+def load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Have new connections of `context` show this certificate. Raises as `server_context` does."""
     chain, private = cert.read_bytes(), key.read_bytes()
     chain = chain if _is_pem(chain) else ssl.DER_cert_to_PEM_cert(chain).encode()
     privates = [private] if _is_pem(private) else [_pem_key(private, label) for label in _KEY_LABELS]

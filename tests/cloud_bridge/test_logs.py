@@ -11,16 +11,6 @@ from cloud_bridge import logs
 LOG = logs.Log("test")
 
 
-@pytest.fixture(autouse=True)
-def _restore():
-    loggers = [logging.getLogger(name) for name in (None, "cloud_bridge", "websockets")]
-    before = [(each, each.level, each.handlers[:]) for each in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
-
-
 def lines(form, write, level="info"):
     stream = io.StringIO()
     logs.configure(level, form, stream)

@@ -220,6 +220,18 @@ async def test_a_file_that_was_never_good_stops_all_deletions_until_it_is(folder
 
 
 @scenario
+async def test_a_file_that_breaks_again_in_the_same_way_is_told_once(folder, caplog):
+    async with Run(folder) as run:
+        for text in ("kind: [", "kind:  [", "kind:   ["):
+            (folder / "lamp.yaml").write_text(text)
+            (folder / "notes.txt").write_text(text)
+            put(folder, "pump.yaml", device("pump", nodeName=f"board-{len(text)}"))
+            await run.until(lambda text=text: run.node(PUMP) == f"board-{len(text)}")
+        await run.looks()
+        assert len(logged(caplog, "file is broken")) == 1
+
+
+@scenario
 async def test_a_file_that_cannot_be_read_keeps_its_objects(folder, caplog):
     async with Run(folder) as run:
         (folder / "lamp.yaml").unlink()

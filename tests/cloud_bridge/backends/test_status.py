@@ -84,6 +84,8 @@ def test_the_file_is_a_device_status_that_kubectl_would_take(tmp_path):
 def test_any_text_is_read_back_as_it_was(tmp_path, value):
     StatusFolder(tmp_path).write({LAMP: change(power=value)})
     assert values(tmp_path) == {"power": value}
+    text = (tmp_path / "default/lamp.yaml").read_text()
+    assert len(text.split("\n")) == len(text.splitlines()) + 1, "a break that only some readers see"
     again = StatusFolder(tmp_path)
     again.write({LAMP: change(other="x")})
     assert values(tmp_path) == {"power": value, "other": "x"}

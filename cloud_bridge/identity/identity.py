@@ -1,0 +1,74 @@
+"""The identities of an installation as the enrolment server and CloudHub (`peer.Guard`) use them."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cloud_bridge.identity import tokens
+from cloud_bridge.identity.authority import NODE_LIFE, NODE_SIZE_MAX, Authority, read_request
+from cloud_bridge.identity.registry import Registry, RegistryError
+from cloud_bridge.identity.tokens import TokenError
+from cloud_bridge.names import is_subdomain
+from cloud_bridge.peer import Peer
+
+RENEW_FROM, RENEW_TO = 0.7, 0.9
+"""At which part of its life a certificate is renewed, as in KubeEdge; which, its serial number decides."""
+
+
+class Identity:
+    """The state folder, opened. Certificates of nodes last for `life`. Raises AuthorityError, OSError."""
+
+    def __init__(
+        self, folder: Path, life: timedelta = NODE_LIFE, now: Callable[[], float] = time.time
+    ) -> None:
+        self.authority = Authority(folder)
+        self.registry = Registry(folder, now)
+        self.refresh = self.registry.refresh
+        self.refusal = self.registry.refusal
+        self.connected = self.registry.connected
+        self._life = life
+        self._now = now
+
+    def create_token(self, node: str, ttl: int, reusable: bool) -> str:
+        """A new token for `node`, good for `ttl` seconds. Raises RegistryError."""
+        if not is_subdomain(node) or len(node) > NODE_SIZE_MAX:
+            raise RegistryError(f"not a node name of at most {NODE_SIZE_MAX} characters: {node}")
+        claims = self.registry.create_token(node, ttl, reusable)
+        return tokens.make(self.authority.der, self.authority.token_key, claims)
+
+    def enrol(self, jwt: str, node: str, request: bytes) -> tuple[Peer, bytes]:
+        """The first certificate (DER) of a board that shows a token. Raises TokenError, RequestError."""
+        claims = tokens.read(jwt, self.authority.token_key, self._now())
+        if claims.node != node:
+            raise TokenError(f"token of the node {claims.node}")
+        # The request first: a token is not to be spent on one that cannot be signed.
+        public = read_request(request, node)
+        spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.registry.redeem(claims, hashlib.sha256(spki).hexdigest())
+        return self._sign(request, node)
+
+    def renew(self, node: str, request: bytes) -> tuple[Peer, bytes]:
+        """The next certificate (DER) of `node`, which its present one has proved. Raises RequestError."""
+        return self._sign(request, node)
+
+    def renewal_due(self, peer: Peer) -> bool:
+        """Whether it is time for the next certificate."""
+        chance = (int(peer.serial, 16) & 0xFFFFFFFF) / 0xFFFFFFFF
+        part = RENEW_FROM + (RENEW_TO - RENEW_FROM) * chance
+        return self._now() >= peer.not_before + part * (peer.not_after - peer.not_before)
+
+    def _sign(self, request: bytes, node: str) -> tuple[Peer, bytes]:
+        certificate = self.authority.sign(request, node, self._life)
+        peer = _peer(certificate, node)
+        self.registry.add(peer)
+        return peer, certificate.public_bytes(Encoding.DER)
+
+
+def _peer(certificate: x509.Certificate, node: str) -> Peer:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Peer(node, f"{certificate.serial_number:x}", int(begin.timestamp()), int(end.timestamp()))

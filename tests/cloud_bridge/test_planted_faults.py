@@ -1,0 +1,147 @@
+"""The tests of the bridge find what they are there to find: each fault planted here fails one of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cloud_bridge
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent.parent
+SOURCE = Path(cloud_bridge.__file__).parent
+
+SESSION = "cloudhub/test_session.py"
+UPSTREAM = "devicecontroller/test_upstream.py"
+DOWNSTREAM = "devicecontroller/test_downstream.py"
+STATUS = "backends/test_status.py"
+MANIFESTS = "backends/test_manifests.py"
+FOLDER = "backends/test_folder.py"
+FAULTS = {
+    "acknowledged before the backend took it": (
+        "cloudhub/intake.py",
+        "settled = next(iter(self._open)) - 1 if self._open else self._seq",
+        "settled = self._seq",
+        SESSION,
+    ),
+    "version not compared": (
+        "cloudhub/delivery.py",
+        "if self._held.get(resource) == version:",
+        "if resource in self._held:",
+        SESSION,
+    ),
+    "deleted before every list has synced": (
+        "cloudhub/delivery.py",
+        "not self._desired.synced or resource",
+        "resource",
+        SESSION,
+    ),
+    "what is not valid deleted": ("cloudhub/delivery.py", "or resource in self._desired.kept", "", SESSION),
+    "a blob acknowledged by what follows it": (
+        "cloudhub/delivery.py",
+        "each <= seq and not sent.blob",
+        "each <= seq",
+        SESSION,
+    ),
+    "one message more than the window": (
+        "cloudhub/delivery.py",
+        "len(self._sent) >= self._window",
+        "len(self._sent) > self._window",
+        SESSION,
+    ),
+    "two messages about a resource at a time": (
+        "cloudhub/delivery.py",
+        "        if resource in self._busy:\n            return False\n",
+        "",
+        SESSION,
+    ),
+    "a number left out": ("cloudhub/intake.py", "seq != self._seq + 1", "seq <= self._seq", SESSION),
+    "a write that failed taken for done": (
+        "devicecontroller/upstream.py",
+        "if isinstance(failure, BackendError):",
+        "if False:",
+        UPSTREAM,
+    ),
+    "a report for another node's device taken": (
+        "devicecontroller/upstream.py",
+        "self._downstream.owner(key) != node",
+        "self._downstream.owner(key) is None",
+        UPSTREAM,
+    ),
+    "an older value lands after a newer one": (
+        "devicecontroller/upstream.py",
+        "{**other.twins, **newer}",
+        "{**newer, **other.twins}",
+        UPSTREAM,
+    ),
+    "the last good version forgotten": (
+        "devicecontroller/downstream.py",
+        "            self._kept.add(key)\n",
+        "",
+        DOWNSTREAM,
+    ),
+    "names not made durable": (
+        "backends/status.py",
+        "        for folder in folders:\n            try:",
+        "        for folder in ():\n            try:",
+        STATUS,
+    ),
+    "contents not made durable": (
+        "backends/files.py",
+        "            if durable:\n                os.fsync(descriptor)\n",
+        "",
+        STATUS,
+    ),
+    "status not merged after a restart": (
+        "backends/status.py",
+        "stored = self._load(key)",
+        "stored = self._stored.get(key)",
+        STATUS,
+    ),
+    "a folder that cannot be read taken for an empty one": (
+        "backends/manifests.py",
+        "not self._folder_error and not self._unknown",
+        "not self._unknown",
+        MANIFESTS,
+    ),
+    "a file that cannot be read taken for an empty one": (
+        "backends/manifests.py",
+        "not self._folder_error and not self._unknown",
+        "not self._folder_error",
+        MANIFESTS,
+    ),
+    "half a file read": (
+        "backends/folder.py",
+        "first or stamp == self._seen.get(name)",
+        "True",
+        FOLDER,
+    ),
+    "a file gone at first sight": (
+        "backends/folder.py",
+        "name not in found and name not in self._seen",
+        "name not in found",
+        FOLDER,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(tmp_path, fault):
+    file, right, wrong, tests = FAULTS[fault]
+    copy = tmp_path / "cloud_bridge"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (copy / file).read_text()
+    assert text.count(right) == 1
+    (copy / file).write_text(text.replace(right, wrong))
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), str(TESTS / tests)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout
+    assert "1 failed" in done.stdout
