@@ -8,6 +8,7 @@ files from here, and all of them get the same ones.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import subprocess
@@ -15,6 +16,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from motelet.tools import shorten
 
 BOARD_OPT_LEVEL = 3  # no asserts and no line numbers: what a board is given (a module keeps about 7 % less)
 TEST_OPT_LEVEL = 0  # asserts and line numbers
@@ -69,11 +72,12 @@ def sources(ports: tuple[str, ...] = ("unix",)) -> Iterator[tuple[Path, str]]:
         yield path, f"motelet/ports/{path.relative_to(folder).as_posix()}"
 
 
-def compile_file(source: Path, target: Path, shown_as: str, opt_level: int) -> bool:
+def compile_file(source: Path, target: Path, shown_as: str, opt_level: int, text: str | None = None) -> bool:
     """Compile `source` to `target` unless that is up to date; returns whether it compiled.
 
-    `shown_as` is the name that tracebacks show. Raises CompileError. The target appears whole or not
-    at all, so that test runs side by side may share a folder.
+    `shown_as` is the name that tracebacks show; `text` is what to compile in the place of what the file
+    holds. Raises CompileError. The target appears whole or not at all, so that test runs side by side
+    may share a folder.
     """
     stamp = source.stat().st_mtime_ns
     if target.exists() and target.stat().st_mtime_ns == stamp:
@@ -83,8 +87,14 @@ def compile_file(source: Path, target: Path, shown_as: str, opt_level: int) -> b
     os.close(handle)
     fresh = Path(name)
     try:
-        command = [_compiler(), f"-O{opt_level}", "-s", shown_as, "-o", name, "--", str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+        command = [_compiler(), f"-O{opt_level}", "-s", shown_as, "-o", name, "--", "-"]
+        done = subprocess.run(
+            command,
+            input=source.read_text(encoding="utf-8") if text is None else text,
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_TIMEOUT_S,
+        )
         if done.returncode:
             raise CompileError(done.stderr.strip() or f"mpy-cross exited with {done.returncode}: {source}")
         os.utime(fresh, ns=(stamp, stamp))
@@ -97,19 +107,34 @@ def compile_file(source: Path, target: Path, shown_as: str, opt_level: int) -> b
 def build(destination: Path, opt_level: int = BOARD_OPT_LEVEL, ports: tuple[str, ...] = ("unix",)) -> int:
     """Make `destination` hold core and `ports` as .mpy, `motelet/...`; returns how many files were compiled.
 
-    Only what changed is compiled, and a .mpy without a source goes. One destination serves one
-    `opt_level`: give each its own folder. Raises CompileError.
+    At BOARD_OPT_LEVEL private names are short ones (`shorten`); names.json says which is which. Only
+    what changed is compiled, and a .mpy without a source goes. One destination serves one `opt_level`:
+    give each its own folder. Raises CompileError.
     """
+    files = dict(sources(ports))
+    texts = {inner: source.read_text(encoding="utf-8") for source, inner in files.items()}
+    short = shorten.plan(texts) if opt_level == BOARD_OPT_LEVEL else {}
+    table = json.dumps(short, indent=1, sort_keys=True)
+    names = destination / "names.json"
+    if not names.exists() or names.read_text(encoding="utf-8") != table:
+        # One name that changes may change it in files that did not.
+        _clear(destination, set())
     compiled = 0
     wanted = set()
-    for source, inner in sources(ports):
+    for source, inner in files.items():
         target = (destination / inner).with_suffix(".mpy")
         wanted.add(target)
-        compiled += compile_file(source, target, inner, opt_level)
+        compiled += compile_file(source, target, inner, opt_level, shorten.rename(texts[inner], short))
+    _clear(destination, wanted)
+    names.write_text(table, encoding="utf-8")
+    return compiled
+
+
+def _clear(destination: Path, wanted: set[Path]) -> None:
+    """Remove every .mpy that is not wanted."""
     for old in (destination / "motelet").rglob("*.mpy"):
         if old not in wanted:
             old.unlink(missing_ok=True)
-    return compiled
 
 
 def _compiler() -> str:
