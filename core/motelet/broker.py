@@ -12,7 +12,7 @@ ends the connection.
 
 from micropython import const
 
-from motelet.loop import READ, WRITE
+from motelet.loop import READ, STREAMS_MAX, WRITE
 from motelet.mqtt import TOPIC_SIZE_MAX, Packets
 
 CLIENTS_MAX = 8
@@ -23,6 +23,7 @@ RETAINED_MAX = 32
 PACKET_SIZE_MAX = 4096
 CLIENT_ID_SIZE_MAX = 64
 
+_OTHER_STREAMS = const(8)  # of the loop's: the bridge, an external broker, the buses of mappers
 _INFLIGHT_MAX = const(4)  # of a queue, sent and not acknowledged
 _CONNECT_MS = const(10000)  # for a new connection to say who it is
 _ANSWER_MAX = const(16)  # bytes that the answer to a packet may need, but for SUBACK
@@ -88,8 +89,8 @@ class Broker:
     the last two lists of topic filters, all topics without them. Without users everybody may do everything.
 
     `taken(topic, payload)` is given what clients publish to the filters of `subscribe`; False: it has no
-    room, and that client is held up until `wake`. ValueError for users without a password, OSError from
-    `port.listen`.
+    room, and that client is held up until `wake`. ValueError for users without a password and for
+    more clients than the loop has streams for, OSError from `port.listen`.
     """
 
     def __init__(self, port, loop, log, config, taken):
@@ -102,6 +103,10 @@ class Broker:
             if not isinstance(self._users[name].get("password"), str):
                 raise ValueError("broker: user %s has no password" % name)
         self._clients_max = config.get("clients", CLIENTS_MAX)
+        if not 0 < self._clients_max <= STREAMS_MAX - _OTHER_STREAMS:
+            raise ValueError(
+                "broker: clients %s, at most %d" % (self._clients_max, STREAMS_MAX - _OTHER_STREAMS)
+            )
         self._size = config.get("size", 512)
         self._listener = port.listen(config.get("host", "127.0.0.1"), config.get("port", 1884))
         self._connections = []
@@ -241,11 +246,10 @@ class Broker:
             raise ValueError("CONNECT missing or repeated")
         if kind == 0x10:
             self._connect(connection)
-        elif kind in (0x30, 0x31, 0x32, 0x33, 0x3A, 0x3B):
+        elif kind & 0xF4 == 0x30:  # any but QoS 2 and 3
             self._published(connection, kind)
         elif kind == 0x40:
-            pid = packets.short()
-            session.queue = [entry for entry in session.queue if entry[0] != pid]
+            self._acknowledged(session, packets.short())
         elif kind == 0x82:
             self._subscribe(connection)
         elif kind == 0xA2:
@@ -257,6 +261,10 @@ class Broker:
             raise OSError("goodbye")
         else:
             raise ValueError("packet of kind %d" % kind)
+
+    def _acknowledged(self, session, pid):
+        # No comprehension in _handle: what it shares would be a cell, made anew at each packet.
+        session.queue = [entry for entry in session.queue if entry[0] != pid]
 
     def _connect(self, connection):
         """3.1: who is it, and may it come in?"""

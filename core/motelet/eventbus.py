@@ -10,7 +10,6 @@ import json
 
 from micropython import const
 
-from motelet.devicetwin.comm import Communication
 from motelet.kvlog import StoreError
 from motelet.messages import ARRIVED, PUBLISH, SUBSCRIBE
 from motelet.uploads import Uploads
@@ -33,22 +32,22 @@ class EventBus:
     """Runs on `loop`, between the broker that `config` names, DeviceTwin `twin` and the cloud.
 
     `config`: mqttMode (0, 1 or 2, the default); host, port, username, password, keepalive (s),
-    clientId, mqttQOS (1) for an external broker; broker, a dict, for the internal one. ValueError
-    for what cannot be used.
+    clientId for an external broker; broker, a dict, for the internal one; mqttQOS of what is published
+    (as in KubeEdge 0 with the internal broker alone, else 1). ValueError for what cannot be used.
     """
 
     def __init__(self, port, loop, bus, log, twin, node, config):
         self._twin = bus["devicetwin"]
         self._log = log
         self._store = twin.store
-        self.local = twin.local = Communication(twin, port, node, bus)
+        self.local = twin.speak(node)
         self._out = bus["eventbus"]
         self.uploads = Uploads(twin.store, log, port.epoch_ms)
         self.dropped = 0
         self.client = self.broker = None
-        self._qos = config.get("mqttQOS", 1)
-        self._rules = json.loads(self._store.get(_RULES) or "[]")
         mode = config.get("mqttMode", 2)
+        self._qos = config.get("mqttQOS", 0 if mode == _INTERNAL else 1)
+        self._rules = json.loads(self._store.get(_RULES) or "[]")
         if mode not in (0, 1, 2) or self._qos not in (0, 1):
             raise ValueError("mqtt: mqttMode %s, mqttQOS %s" % (mode, self._qos))
         if mode != _INTERNAL:

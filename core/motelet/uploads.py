@@ -87,6 +87,4 @@ class Uploads:
 
     def _drop(self, reason, topic):
         self.dropped += 1
-        self._log.warning(
-            "eventbus", "upload dropped", "reason", reason, "topic", topic, "sum", self.dropped
-        )
+        self._log.warning("eventbus", "upload dropped", "reason", reason, "topic", topic, "sum", self.dropped)

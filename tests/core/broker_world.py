@@ -19,7 +19,9 @@ def packet(kind, body):
 
 
 def connect(name, flags=2, keepalive=60, rest=b""):
-    return packet(0x10, string("MQTT") + bytes((4, flags, keepalive >> 8, keepalive & 255)) + string(name) + rest)
+    return packet(
+        0x10, string("MQTT") + bytes((4, flags, keepalive >> 8, keepalive & 255)) + string(name) + rest
+    )
 
 
 def publish(topic, msg=b"", kind=0x30, pid=None):
@@ -48,7 +50,7 @@ class World:
         self.stream, self._knock = MemoryStream.pair(16)
         self.loop = Loop(self.clock, MemoryPoller(self.clock), lambda task, error: self.errors.append(error))
         self.broker = Broker(self, self.loop, Log(self.lines.append, "debug"), config, self.take)
-        self.loop.spawn("broker", self.broker.run)
+        self.task = self.loop.spawn("broker", self.broker.run)
         self.step()
 
     def listen(self, host, port):

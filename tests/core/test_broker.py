@@ -1,16 +1,32 @@
 """The internal broker: who hears what, when, and with which answer."""
 
 from broker_world import CONNACK, SUBACK, World, connect, packet, publish, string, subscribe
+
 from motelet import broker
 from motelet.broker import matches, valid
+from tests_util import heap_locked
 
 
 def test_filters_match_as_the_standard_says():
     for pattern, topic, yes in (
-        ("a/b", "a/b", 1), ("a/b", "a/b/c", 0), ("a/b/c", "a/b", 0), ("+/b", "a/b", 1), ("a/+", "a/", 1), ("+", "a/b", 0),
-        ("#", "a/b", 1), ("a/#", "a", 1), ("a/#", "a/b/c", 1), ("a/#", "b", 0), ("#", "$SYS/x", 0), ("+/x", "$SYS/x", 0),
-        ("$SYS/#", "$SYS/x", 1), ("+/user/#", "n/user/x/y", 1), ("+/user/#", "user/x", 0), ("/+", "/a", 1), ("+/+", "/a", 1),
-    ):  # fmt: skip
+        ("a/b", "a/b", 1),
+        ("a/b", "a/b/c", 0),
+        ("a/b/c", "a/b", 0),
+        ("+/b", "a/b", 1),
+        ("a/+", "a/", 1),
+        ("+", "a/b", 0),
+        ("#", "a/b", 1),
+        ("a/#", "a", 1),
+        ("a/#", "a/b/c", 1),
+        ("a/#", "b", 0),
+        ("#", "$SYS/x", 0),
+        ("+/x", "$SYS/x", 0),
+        ("$SYS/#", "$SYS/x", 1),
+        ("+/user/#", "n/user/x/y", 1),
+        ("+/user/#", "user/x", 0),
+        ("/+", "/a", 1),
+        ("+/+", "/a", 1),
+    ):
         assert matches(pattern.split("/"), topic.split("/")) == bool(yes), (pattern, topic)
     for pattern in ("#", "+", "a/+/b", "a/#", "/", "$hw/#"):
         assert valid(pattern)
@@ -65,7 +81,9 @@ def test_a_session_waits_for_its_client_within_bounds():
         world.broker.publish("a", "%d" % i, False, 1)
     assert world.broker.dropped == 3
     again = world.open(connect("away", flags=0))
-    assert again.hear() == b"\x20\x02\x01\x00" + b"".join([publish("a", b"%d" % i, 0x32, 1 + i) for i in range(4)])
+    assert again.hear() == b"\x20\x02\x01\x00" + b"".join(
+        [publish("a", b"%d" % i, 0x32, 1 + i) for i in range(4)]
+    )
     again.stream.close()
     world.step()
     third = world.open(connect("away", flags=0))
@@ -130,14 +148,32 @@ def test_silent_clients_are_given_up():
 
 
 def test_users_and_what_they_may_do():
-    users = {"u": {"password": "p", "publish": ["up/#"], "subscribe": ["down/+", "all/#"]}, "root": {"password": "r"}}
+    users = {
+        "u": {"password": "p", "publish": ["up/#"], "subscribe": ["down/+", "all/#"]},
+        "root": {"password": "r"},
+    }
     world = World(users=users)
-    for rest, flags in ((b"", 2), (string("u"), 0x82), (string("u") + string("x"), 0xC2), (string("y") + string("p"), 0xC2)):
+    for rest, flags in (
+        (b"", 2),
+        (string("u"), 0x82),
+        (string("u") + string("x"), 0xC2),
+        (string("y") + string("p"), 0xC2),
+    ):
         assert world.open(connect("c", flags, rest=rest)).hear() == b"\x20\x02\x00\x04"
     user = world.open(connect("c", 0xC2, rest=string("u") + string("p")))
     assert user.hear() == CONNACK
-    user.say(packet(0x82, b"\x00\x01" + b"".join([string(each) + b"\x01" for each in (
-        "down/x", "down/+", "down/#", "#", "+/x", "all/#", "all/x/y", "up/x")])))  # fmt: skip
+    user.say(
+        packet(
+            0x82,
+            b"\x00\x01"
+            + b"".join(
+                [
+                    string(each) + b"\x01"
+                    for each in ("down/x", "down/+", "down/#", "#", "+/x", "all/#", "all/x/y", "up/x")
+                ]
+            ),
+        )
+    )
     assert user.hear() == packet(0x90, b"\x00\x01\x01\x01\x80\x80\x80\x01\x01\x80")
     world.broker.subscribe("up/#")
     world.broker.subscribe("secret")
@@ -147,3 +183,15 @@ def test_users_and_what_they_may_do():
     root.say(subscribe("#") + publish("anything", b"x"))
     assert root.hear() == CONNACK + SUBACK + publish("anything", b"x")
     assert not [line for line in world.lines if "password" in line]
+
+
+def test_the_keepalive_of_a_client_allocates_nothing():
+    world = World()
+    client = world.client("c")
+    turn = world.task._generator  # not the loop: the poller of the tests allocates
+    connection = world.broker._connections[0]
+    for _ in range(3):
+        client.stream.write(b"\xc0\x00", 0, 2)
+        connection.wake(1)
+        heap_locked(next, turn)
+        assert client.hear() == b"\xd0\x00"

@@ -1,6 +1,7 @@
-"""Clients of the internal broker that do what they may not, one at a time beside one that is disturbed by none."""
+"""Clients of the internal broker that do what they may not, and one beside them that is not disturbed."""
 
 from broker_world import CONNACK, World, connect, packet, publish, string, subscribe
+
 from motelet import broker
 from tests_util import raises
 
@@ -15,7 +16,9 @@ def test_what_the_standard_forbids_ends_the_connection_and_disturbs_nobody():
         hello + hello,
         packet(0x10, string("MQIsdp") + b"\x03\x02\x00\x3c" + string("old")),
         packet(0x10, string("MQTT") + b"\x04\x03\x00\x3c" + string("reserved")),
-        packet(0x10, string("MQTT") + b"\x04\x1e\x00\x3c" + string("will") + string("w") + string("x")),  # QoS 3
+        packet(
+            0x10, string("MQTT") + b"\x04\x1e\x00\x3c" + string("will") + string("w") + string("x")
+        ),  # QoS 3
         packet(0x10, string("MQTT") + b"\x04\x42\x00\x3c" + string("c") + string("password alone")),
         packet(0x10, string("MQTT") + b"\x04"),
         connect(b"\xff"),
@@ -43,7 +46,10 @@ def test_what_the_standard_forbids_ends_the_connection_and_disturbs_nobody():
         assert heard is None, data
         world.broker.publish("ok", "x", False, 1)
         assert good.hear()[:6] == b"\x32\x07\x00\x02ok"
-        good.say(b"\x40\x02" + bytes((good.world.broker._sessions[0].pid >> 8, good.world.broker._sessions[0].pid & 255)))
+        good.say(
+            b"\x40\x02"
+            + bytes((good.world.broker._sessions[0].pid >> 8, good.world.broker._sessions[0].pid & 255))
+        )
 
 
 def test_connect_is_refused_with_its_code():
@@ -89,7 +95,11 @@ def test_a_client_that_does_not_read_loses_messages_and_holds_up_nobody():
     heard = b""
     for _ in range(40):
         heard += slow.hear()
-    assert heard.startswith(CONNACK) and publish("a", b"message 00") in heard and publish("a", b"message 39") not in heard
+    assert (
+        heard.startswith(CONNACK)
+        and publish("a", b"message 00") in heard
+        and publish("a", b"message 39") not in heard
+    )
     slow.say(b"\xc0\x00")
     assert slow.hear() == b"\xd0\x00"
 
@@ -135,9 +145,10 @@ def test_a_packet_in_pieces_and_a_stream_that_breaks():
     assert world.broker._connections == []
 
 
-def test_a_user_needs_a_password():
-    raises(ValueError, make_without_password)
+def test_a_configuration_that_cannot_be_served_is_refused():
+    for config in ({"users": {"u": {}}}, {"clients": 0}, {"clients": 64}):
+        raises(ValueError, make, config)
 
 
-def make_without_password():
-    World(users={"u": {}})
+def make(config):
+    World(**config)

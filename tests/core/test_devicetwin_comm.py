@@ -1,6 +1,6 @@
 """DeviceTwin asked by applications on MQTT for twins and for the membership."""
 
-from twin_world import DEV, NODEV, RESOURCE, World, actual, expected, make, prop, refused, update, view
+from twin_world import DEV, NODEV, RESOURCE, World, actual, make, prop, refused, update, view
 
 
 def test_get_answers_with_all_there_is():
@@ -29,7 +29,10 @@ def test_membership():
     world.put(resource=RESOURCE)
     assert world.said() == []  # what the node held before it started is no news
     assert world.ask(topic + "get", {"event_id": "m1"}) == [
-        (topic + "get/result", {"event_id": "m1", "timestamp": now, "devices": [{"id": "default/dev1", "name": "dev1"}]})
+        (
+            topic + "get/result",
+            {"event_id": "m1", "timestamp": now, "devices": [{"id": "default/dev1", "name": "dev1"}]},
+        )
     ]
     world.ready()
     world.put(resource="e/device/dev2")
@@ -57,6 +60,13 @@ def test_any_namespace_and_name_works():
 
 def test_topics_that_are_nobodys_are_left_alone():
     world = make()
-    for topic in (DEV + "twin/edge_updated", DEV + "twin", DEV + "twin/update/result", "$hw/events/device/a/b",
-                  "$hw/events/node/edge-1/membership/updated", DEV + "state/get", "$hw/events/node/x"):  # fmt: skip
+    for topic in (
+        DEV + "twin/edge_updated",
+        DEV + "twin",
+        DEV + "twin/update/result",
+        "$hw/events/device/a/b",
+        "$hw/events/node/edge-1/membership/updated",
+        DEV + "state/get",
+        "$hw/events/node/x",
+    ):
         assert world.ask(topic, {"event_id": "x", "twin": {}}) == []

@@ -1,7 +1,8 @@
 """The list of conflicts in devicetwin/update.py, a test for each."""
 
-from motelet.device import APPLY
 from twin_world import DEV, RESOURCE, STRING, World, actual, expected, make, prop, refused, update
+
+from motelet.device import APPLY
 
 
 def got(world, name):
@@ -105,13 +106,44 @@ def test_null_deletes_and_a_later_value_goes_on_counting():
     update(world, x=actual("1"))
     said = update(world, x=None)
     assert said[0][1]["twin"] == {"x": None}
-    assert said[1][1]["twin"]["x"]["current"] is None and said[1][1]["twin"]["x"]["last"]["actual"]["value"] == "1"
+    assert (
+        said[1][1]["twin"]["x"]["current"] is None
+        and said[1][1]["twin"]["x"]["last"]["actual"]["value"] == "1"
+    )
     assert got(world, "x") is None
     assert update(world, x=None)[0][1]["twin"] == {}
     said = update(world, x=actual("7", "int"))
     assert said[1][1]["twin"]["x"]["last"] is None and got(world, "x")["metadata"] == {"type": "int"}
     sync(world, x={"actual": {"value": "9"}, "actual_version": versions(1, 2)})
     assert got(world, "x")["actual"]["value"] == "7"  # three local changes, two known to the update
+
+
+def test_a_cloud_update_deletes_with_versions_only():
+    world = make()
+    update(world, x=actual("1"))
+    assert sync(world, x=None) == [] and got(world, "x")["actual"]["value"] == "1"
+    deleted = {"metadata": {"type": "deleted"}, "actual_version": versions(0, 0)}
+    assert sync(world, x=deleted) == []
+    deleted["actual_version"] = versions(1, 1)
+    assert sync(world, x=deleted)[0][1]["twin"]["x"]["current"] is None and got(world, "x") is None
+
+
+def test_what_is_deleted_or_emptied_asks_nothing_of_the_driver():
+    world = World(mqtt=True)
+    world.put(prop("level", desired="4"), resource=RESOURCE)
+    update(world, level=None)
+    level = world.put(prop("level", desired="4"), prop("more"), resource=RESOURCE).properties[0]
+    assert level.desired == "4" and level.flags & APPLY  # the Device still asks for it
+    update(world, level=actual("3", "int"))
+    assert got(world, "level")["expected"]["value"] == "4"
+    update(world, level=expected("", "string"))
+    level = world.put(prop("level", desired="4"), resource=RESOURCE).properties[0]
+    assert level.desired == "4"
+    update(world, other=expected("1"))
+    update(world, other=expected(""))
+    other = world.put(prop("level", desired="4"), prop("other", "STRING"), resource=RESOURCE).properties[1]
+    assert other.desired is None and not other.flags & APPLY
+    assert world.driver.asked == []
 
 
 def test_null_leaves_a_property_that_is_not_optional():
@@ -128,7 +160,9 @@ def test_null_leaves_a_property_that_is_not_optional():
 
 def test_an_expected_value_that_the_driver_would_refuse_is_refused_at_once():
     world = World(mqtt=True)
-    level = world.put(prop("level", desired="4", maximum="10"), prop("fixed", accessMode="ReadOnly"), resource=RESOURCE)
+    level = world.put(
+        prop("level", desired="4", maximum="10"), prop("fixed", accessMode="ReadOnly"), resource=RESOURCE
+    )
     level = level.properties[0]
     said = update(world, level=expected("11"))
     assert said[0][1]["code"] == 400 and "above maximum 10" in said[0][1]["reason"] and level.desired == "4"

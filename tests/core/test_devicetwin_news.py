@@ -1,14 +1,17 @@
 """What DeviceTwin tells applications on MQTT without being asked, and how it waits for room."""
 
+from twin_world import DEV, RESOURCE, World, actual, make, prop, told, update
+
 from motelet.devicetwin.comm import MAILBOX_SIZE
-from motelet.messages import ARRIVED
-from twin_world import DEV, RESOURCE, World, actual, expected, make, prop, told, update
+from motelet.messages import ARRIVED, PUBLISH
 
 
 def test_answers_wait_for_room_and_none_is_lost():
     world = make()
     for i in range(6):
-        assert world.inbox.put(ARRIVED, DEV + "twin/update", b'{"event_id":"%d","twin":{"x":{"actual":{"value":"1"}}}}' % i)
+        assert world.inbox.put(
+            ARRIVED, DEV + "twin/update", b'{"event_id":"%d","twin":{"x":{"actual":{"value":"1"}}}}' % i
+        )
     world.step(40)
     assert MAILBOX_SIZE - 3 < len(world.out) <= MAILBOX_SIZE and len(world.inbox) > 0
     ids = []
@@ -20,19 +23,28 @@ def test_answers_wait_for_room_and_none_is_lost():
 
 def test_what_a_mapper_in_this_process_reports_is_published():
     world = World(mqtt=True)
-    lamp = world.put(prop("level", desired="9"), prop("on", "BOOLEAN"), prop("heat", "FLOAT"), prop("raw", "BYTES"),
-                     resource=RESOURCE)  # fmt: skip
+    lamp = world.put(
+        prop("level", desired="9"),
+        prop("on", "BOOLEAN"),
+        prop("heat", "FLOAT"),
+        prop("raw", "BYTES"),
+        resource=RESOURCE,
+    )
     level, on, heat, raw = lamp.properties
     now = world.epoch_ms()
     world.twin.reported(level, 7)
     kind = {"optional": True, "metadata": {"type": "int"}, "expected": {"value": "9"}}
     current = dict(kind, actual=told("7", now))
     assert world.said() == [
-        (DEV + "twin/update/document", {"event_id": "05" * 16, "timestamp": now,
-                                        "twin": {"level": {"last": kind, "current": current}}}),
-        (DEV + "twin/update/delta", {"event_id": "05" * 16, "timestamp": now,
-                                     "twin": {"level": current}, "delta": {"level": "9"}}),
-    ]  # fmt: skip
+        (
+            DEV + "twin/update/document",
+            {"event_id": "05" * 16, "timestamp": now, "twin": {"level": {"last": kind, "current": current}}},
+        ),
+        (
+            DEV + "twin/update/delta",
+            {"event_id": "05" * 16, "timestamp": now, "twin": {"level": current}, "delta": {"level": "9"}},
+        ),
+    ]
     world.twin.reported(level, 9)
     assert len(world.said()) == 1
     world.twin.reported(on, True)
@@ -77,6 +89,8 @@ def test_when_the_broker_comes_back_open_differences_are_said_again():
 def test_news_without_room_is_counted():
     world = World(mqtt=True)
     lamp = world.put(prop("level"), resource=RESOURCE)
-    for i in range(MAILBOX_SIZE + 3):
+    for _ in range(MAILBOX_SIZE):
+        assert world.out.put(PUBLISH, "t", "x")
+    for i in range(3):
         world.twin.reported(lamp.properties[0], i)
     assert world.comm.dropped == 3 and "no room" in world.lines[-1]

@@ -1,7 +1,8 @@
 """States of devices that mappers on MQTT tell DeviceTwin."""
 
+from twin_world import DEV, NODEV, RESOURCE, make
+
 from motelet.devicetwin.payload import rfc3339
-from twin_world import DEV, NODEV, RESOURCE, make, update
 
 
 def test_state_updates():
@@ -32,7 +33,12 @@ def test_a_state_told_before_the_power_went_arrives():
 
 
 def test_times_are_rfc_3339():
-    for ms, text in ((0, "1970-01-01T00:00:00Z"), (951782399999, "2000-02-28T23:59:59Z"),
-                     (951782400000, "2000-02-29T00:00:00Z"), (1735689599000, "2024-12-31T23:59:59Z"),
-                     (1795377020881, "2026-11-22T19:50:20Z"), (4107542400000, "2100-03-01T00:00:00Z")):  # fmt: skip
+    for ms, text in (
+        (0, "1970-01-01T00:00:00Z"),
+        (951782399999, "2000-02-28T23:59:59Z"),
+        (951782400000, "2000-02-29T00:00:00Z"),
+        (1735689599000, "2024-12-31T23:59:59Z"),
+        (1795377020881, "2026-11-22T19:50:20Z"),
+        (4107542400000, "2100-03-01T00:00:00Z"),
+    ):
         assert rfc3339(ms) == text

@@ -1,7 +1,20 @@
-"""Twin updates of applications: the exchanges are those of a real EdgeCore 1.23; where ours differ it says so."""
+"""Twin updates of applications, with the exchanges of a real EdgeCore 1.23; where ours differ it says so."""
+
+from twin_world import (
+    DEV,
+    NODEV,
+    RESOURCE,
+    STRING,
+    actual,
+    expected,
+    make,
+    prop,
+    refused,
+    update,
+    view,
+)
 
 from motelet.devicetwin.payload import UNMARSHAL
-from twin_world import DEV, NODEV, RESOURCE, STRING, World, actual, expected, make, prop, refused, update, view
 
 
 def test_an_update_is_answered_by_result_and_document():
@@ -9,12 +22,17 @@ def test_an_update_is_answered_by_result_and_document():
     now = world.epoch_ms()
     update(world, temperature=actual("25.0"))
     world.clock.advance(500)
-    said = world.ask(DEV + "twin/update", {"event_id": "ok1", "timestamp": 1, "twin": {"temperature": actual("25.1")}})
+    said = world.ask(
+        DEV + "twin/update", {"event_id": "ok1", "timestamp": 1, "twin": {"temperature": actual("25.1")}}
+    )
     result = {"temperature": view(now + 500, actual="25.1")}
     document = {"last": view(now, actual="25.0"), "current": view(now + 500, actual="25.1")}
     assert said == [
         (DEV + "twin/update/result", {"event_id": "ok1", "timestamp": now + 500, "twin": result}),
-        (DEV + "twin/update/document", {"event_id": "ok1", "timestamp": now + 500, "twin": {"temperature": document}}),
+        (
+            DEV + "twin/update/document",
+            {"event_id": "ok1", "timestamp": now + 500, "twin": {"temperature": document}},
+        ),
     ]
 
 
@@ -46,8 +64,14 @@ def test_an_expected_value_is_answered_by_result_document_and_delta():
     said = update(world, "delta", setpoint=expected("9"))
     both = view(now, expected="9", actual="1")
     document = {"setpoint": {"last": view(now, actual="1"), "current": both}}
-    assert [topic for topic, _ in said] == [DEV + "twin/update/" + end for end in ("result", "document", "delta")]
-    assert said[0][1] == {"event_id": "delta", "timestamp": now, "twin": {"setpoint": view(now, expected="9")}}
+    assert [topic for topic, _ in said] == [
+        DEV + "twin/update/" + end for end in ("result", "document", "delta")
+    ]
+    assert said[0][1] == {
+        "event_id": "delta",
+        "timestamp": now,
+        "twin": {"setpoint": view(now, expected="9")},
+    }
     assert said[1][1] == {"event_id": "delta", "timestamp": now, "twin": document}
     assert said[2][1]["twin"] == {"setpoint": both} and said[2][1]["delta"] == {"setpoint": "9"}
     assert said[2][1]["event_id"] == "05" * 16  # nobody's question, so an id of our own
@@ -58,7 +82,15 @@ def test_an_expected_value_is_answered_by_result_document_and_delta():
 def test_what_is_no_json_is_answered_on_the_topic_of_its_device():
     # EdgeCore answers on `$hw/events/device//twin/update/result`, where nobody looks.
     world = make()
-    for payload in ('{"event_id":"badjson"', "", "[]", "7", b'{"event_id":"\xff"}', "[" * 2000, '{"event_id":7,"twin":{}}'):
+    for payload in (
+        '{"event_id":"badjson"',
+        "",
+        "[]",
+        "7",
+        b'{"event_id":"\xff"}',
+        "[" * 2000,
+        '{"event_id":7,"twin":{}}',
+    ):
         said = world.ask(DEV + "twin/update", payload)
         assert said[0][0] == DEV + "twin/update/result"
         assert refused(said, 400, UNMARSHAL)["event_id"] == ""

@@ -1,10 +1,11 @@
 """The queue of uploads: bounded, in order, in flash."""
 
+from nor import Nor
+
 import motelet.uploads
 from motelet.kvlog import Store
 from motelet.log import Log
 from motelet.uploads import UPLOAD_SIZE_MAX, Uploads
-from nor import Nor
 from tests_util import Clock
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+from nor import Nor
+
 from motelet.bus import Bus
 from motelet.cbor import Writer
 from motelet.devicetwin import DeviceTwin
@@ -9,7 +11,6 @@ from motelet.kvlog import Store
 from motelet.log import Log
 from motelet.loop import Loop
 from motelet.messages import ARRIVED, DELETE, PUT, READY
-from nor import Nor
 from tests_util import Clock, MemoryPoller
 
 LAMP = "default/device/lamp"
@@ -90,9 +91,7 @@ class World:
         self.inbox = self.bus["devicetwin"]
         self.hub = self.twin.hub = Woken()
         if mqtt:
-            from motelet.devicetwin.comm import Communication
-
-            self.comm = self.twin.local = Communication(self.twin, self, "edge-1", self.bus)
+            self.comm = self.twin.speak("edge-1")
             self.comm.connected(True)
             self.out = self.bus["eventbus"]
         self.loop.spawn("devicetwin", self.twin.run)

@@ -1,8 +1,8 @@
 """DeviceTwin and EventBus of a gateway, for both interpreters: `gateway_side.py CONFIG.json`.
 
-CONFIG: store (path of its flash), mqtt (as in gateway.py), devices ([[resource, CBOR in hexadecimal]]). It says
-"ready" when it runs, with "heap" and the bytes in use on MicroPython, and runs until it is killed. There
-is no cloud: uploads stay in the store.
+CONFIG: store (path of its flash), mqtt (as in gateway.py), devices ([[resource, CBOR in hexadecimal]]).
+It says "ready" when it runs, with the number of uploads in its store and the bytes of heap in use, and
+runs until it is killed. There is no cloud: uploads stay in the store.
 """
 
 import gc
@@ -29,7 +29,7 @@ class ListeningPort(Port):
 def failed(task, error):
     if hasattr(sys, "print_exception"):
         sys.print_exception(error, sys.stderr)
-    sys.exit("%s failed: %s" % (task.name, repr(error)))
+    sys.exit(task.name + " failed: " + repr(error))
 
 
 def no_driver(device):

@@ -4,11 +4,11 @@ On CPython only: with a store and DeviceTwin behind it there is no room left for
 the tests of core. On MicroPython EventBus runs in test_mosquitto.py.
 """
 
-from tests_util import MemoryStream, raises
 from twin_world import DEV, RESOURCE, World
 
 from motelet.eventbus import RULES_MAX, SUBSCRIPTIONS, EventBus
 from motelet.messages import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
+from tests_util import MemoryStream, raises
 
 _BUFFER = bytearray(1024)
 
@@ -52,7 +52,11 @@ class Gateway(World):
 def test_it_subscribes_to_what_kubeedge_does():
     gateway = Gateway(host="10.0.0.9", port=1999, username="u", password="p")
     hello, rest = gateway.join()
-    assert gateway.asked == ("10.0.0.9", 1999) and b"hub-client-edge-1" in hello and hello.endswith(b"\x00\x01u\x00\x01p")
+    assert (
+        gateway.asked == ("10.0.0.9", 1999)
+        and b"hub-client-edge-1" in hello
+        and hello.endswith(b"\x00\x01u\x00\x01p")
+    )
     for topic in SUBSCRIPTIONS:
         assert b"\x00" + bytes((len(topic),)) + topic.encode() + b"\x01" in rest
     assert len(SUBSCRIPTIONS) == 6
@@ -136,7 +140,7 @@ def test_the_number_of_rules_is_bounded():
     gateway = Gateway()
     gateway.flash.dead = True  # nor is a rule refused because it cannot be kept
     for i in range(RULES_MAX + 1):
-        assert gateway.out.put(SUBSCRIBE, "r%d" % i)
+        assert gateway.out.put(SUBSCRIBE, "r" + str(i))
         gateway.step()
     assert "too many rules" in gateway.lines[-1] and "rule not kept" in gateway.lines[-2]
     rest = gateway.join()[1]

@@ -18,7 +18,8 @@ from hashlib import sha256
 
 from micropython import const
 
-from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD, Device, load
+from motelet import borrow
+from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD, Device
 from motelet.kvlog import StoreError
 from motelet.messages import DELETE, PUT, READY
 
@@ -39,11 +40,11 @@ class DeviceTwin:
     """The devices of this node.
 
     Args: `bus` gets a mailbox "devicetwin"; `store` a mounted kvlog.Store; `port` for its
-    `epoch_ms`; `attach(device)` gives a device to the mapper of its bus, ValueError when it cannot
-    be used; `detach(device)` takes it back.
+    `epoch_ms` and `random`; `attach(device)` gives a device to the mapper of its bus, ValueError when
+    it cannot be used; `detach(device)` takes it back.
 
     `hub`, the task of EdgeHub or None, is woken when there is something for the cloud. `local`,
-    None or a devicetwin.comm.Communication, is told what applications on MQTT may hear of.
+    None until `speak`, is told what applications on MQTT may hear of.
     """
 
     def __init__(self, loop, bus, store, log, port, attach, detach):
@@ -51,6 +52,7 @@ class DeviceTwin:
         self.store = store
         self.log = log
         self.epoch_ms = port.epoch_ms
+        self.random = port.random
         self._attach = attach
         self._detach = detach
         self._inbox = bus.mailbox("devicetwin", MAILBOX_SIZE)
@@ -60,6 +62,16 @@ class DeviceTwin:
         self._marked = False  # false: certainly nothing is DIRTY
         self.hub = self.local = None
         self.ready = False  # everything that flash held has arrived
+
+    def speak(self, node):
+        """Load the half that speaks MQTT, for EventBus of the node `node`. -> devicetwin.comm.Communication
+
+        It makes the mailbox "eventbus", through which it publishes.
+        """
+        from motelet.devicetwin.comm import Communication
+
+        self.local = Communication(self, node)
+        return self.local
 
     def run(self, task):
         """The task: one message of the mailbox at a turn."""
@@ -85,16 +97,11 @@ class DeviceTwin:
 
     # -- what the node holds ------------------------------------------------------------------
 
-    def admit(self, resource, content):
-        """Raise ValueError when `content` is no Device that this node can use. Changes nothing."""
-        device = load(resource, content, self.devices.values())
-        if device.id not in self.devices and len(self.devices) >= DEVICES_MAX:
-            raise ValueError("%s: more than %d devices" % (device.id, DEVICES_MAX))
-
     def _put(self, resource, content):
         try:
-            self.admit(resource, content)
-            device = load(resource, content, self.devices.values())
+            device = borrow("devload").load(resource, content, self.devices.values())
+            if device.id not in self.devices and len(self.devices) >= DEVICES_MAX:
+                raise ValueError("more than %d devices" % DEVICES_MAX)
         except ValueError as error:
             self._refuse(resource, str(error))
             return
@@ -117,12 +124,16 @@ class DeviceTwin:
         self.wake()
 
     def _refuse(self, resource, reason):
+        """Say what is wrong with an object; the last good spec of its device, if there is one, stays."""
         self.log.error("devicetwin", "device refused", "resource", resource, "reason", reason)
         try:
             device = Device(resource)
         except ValueError:
             return  # not even a name to report under
-        if device.id not in self.devices and len(self.devices) < DEVICES_MAX:
+        known = self.devices.get(device.id)
+        if known is not None:
+            self.state(known, known.state, reason)
+        elif len(self.devices) < DEVICES_MAX:
             # An empty device carries the reason to the cloud.
             self.devices[device.id] = device
             self._index()

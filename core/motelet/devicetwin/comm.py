@@ -17,6 +17,7 @@ Topics and payloads are KubeEdge's (edge/pkg/devicetwin of 1.23). Where they dif
 
 import json
 from binascii import hexlify
+from io import StringIO
 
 from micropython import const
 
@@ -29,16 +30,15 @@ _ANSWERS_MAX = const(3)  # messages that one request may be answered with
 
 
 class Communication:
-    """Between DeviceTwin `twin` and EventBus, whose mailbox it makes on `bus`, for the node `node`."""
+    """Between DeviceTwin `twin` and EventBus, whose mailbox it makes, for the node `node`."""
 
-    def __init__(self, twin, port, node, bus):
+    def __init__(self, twin, node):
         self.twin = twin
         self.node = node
         self.records = {}  # id of a device -> {name of a property -> record (devicetwin.twin)}
         self.dropped = 0  # messages that found no room
         self.online = False  # somebody may be listening
-        self._random = port.random
-        self._out = bus.mailbox("eventbus", MAILBOX_SIZE)
+        self._out = twin.bus.mailbox("eventbus", MAILBOX_SIZE)
         self._again = None  # the devices that are still to be said again
         self._task = None
 
@@ -126,7 +126,7 @@ class Communication:
 
     def refused(self, item, code, reason):
         """The cloud does not take a value or a state: its mapper may want to know."""
-        device = getattr(item, "device", item)
+        device = item.device
         name = "state" if item is device else item.name
         self.error(
             device.id, "twin/update", "", 400, "%s refused by the cloud (%d): %s" % (name, code, reason)
@@ -134,18 +134,31 @@ class Communication:
 
     # -- called by the submodules -------------------------------------------------------------
 
-    def send(self, topic, event_id, body):
-        """Publish {"event_id", "timestamp", body..}; `event_id` None: news nobody asked for."""
-        if not self.online:
-            return
+    def begin(self, event_id):
+        """-> stream with the beginning of a payload, for `end`; `event_id` None: news nobody asked for."""
         if event_id is None:
-            event_id = hexlify(self._random(16)).decode()
-        payload = '{"event_id":%s,"timestamp":%d,%s}' % (json.dumps(event_id), self.twin.epoch_ms(), body)
-        if not self._out.put(PUBLISH, topic, payload):
+            event_id = hexlify(self.twin.random(16)).decode()
+        out = StringIO()
+        out.write('{"event_id":')
+        json.dump(event_id, out)
+        out.write(',"timestamp":')
+        out.write(str(self.twin.epoch_ms()))
+        out.write(",")
+        return out
+
+    def end(self, out, topic):
+        """Publish what was written to `out`."""
+        out.write("}")
+        if self.online and not self._out.put(PUBLISH, topic, out.getvalue()):
             self.dropped += 1
-            self.twin.log.warning(
-                "devicetwin", "no room for a message", "topic", topic, "dropped", self.dropped
-            )
+            self.twin.log.warning("devicetwin", "no room for a message", "topic", topic, "sum", self.dropped)
+
+    def send(self, topic, event_id, body):
+        """Publish {"event_id", "timestamp", body..}."""
+        if self.online:
+            out = self.begin(event_id)
+            out.write(body)
+            self.end(out, topic)
 
     def answer(self, device_id, verb, event_id, body):
         """Publish on a topic of the device, `verb` being what comes after its name."""

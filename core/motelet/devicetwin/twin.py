@@ -14,7 +14,7 @@ from micropython import const
 
 from motelet.device import APPLY
 from motelet.devicetwin import find
-from motelet.devicetwin.payload import parse, text
+from motelet.devicetwin.payload import DEVICE_PREFIX, parse, text
 
 # A record: expected and actual follow each other as value, time, cloud version, edge version.
 _EXPECTED = const(0)
@@ -30,43 +30,82 @@ DELETED = "deleted"
 # -- payloads ---------------------------------------------------------------------------------
 
 
-def view(record, expected=True, actual=True):
-    """-> JSON of a record, "null" for none."""
+def view(out, record, expected=True, actual=True):
+    """Write the JSON of a record to `out`, null for none."""
     if record is None or record[_TYPE] == DELETED:
-        return "null"
-    parts = []
-    for name, at, wanted in (("expected", _EXPECTED, expected), ("actual", _ACTUAL, actual)):
-        if wanted and record[at] is not None:
-            meta = "" if record[at + _TIME] is None else ',"metadata":{"timestamp":%d}' % record[at + _TIME]
-            parts.append('"%s":{"value":%s%s}' % (name, json.dumps(record[at]), meta))
-    optional = "true" if record[_OPTIONAL] else "false"
-    parts.append('"optional":%s,"metadata":{"type":%s}' % (optional, json.dumps(record[_TYPE])))
-    return "{%s}" % ",".join(parts)
+        out.write("null")
+        return
+    out.write("{")
+    if expected and record[_EXPECTED] is not None:
+        _value(out, '"expected":{"value":', record, _EXPECTED)
+    if actual and record[_ACTUAL] is not None:
+        _value(out, '"actual":{"value":', record, _ACTUAL)
+    out.write('"optional":true,' if record[_OPTIONAL] else '"optional":false,')
+    out.write('"metadata":{"type":')
+    json.dump(record[_TYPE], out)
+    out.write("}}")
 
 
-def listed(pairs):
-    """-> JSON object of [(name, JSON)]."""
-    return "{%s}" % ",".join([json.dumps(name) + ":" + value for name, value in pairs])
+def _value(out, head, record, at):
+    out.write(head)
+    json.dump(record[at], out)
+    if record[at + _TIME] is not None:
+        out.write(',"metadata":{"timestamp":')
+        out.write(str(record[at + _TIME]))
+        out.write("}")
+    out.write("},")
+
+
+def name_to(out, name, first):
+    """Write the key of an entry of a JSON object."""
+    if not first:
+        out.write(",")
+    json.dump(name, out)
+    out.write(":")
 
 
 def document(comm, device_id, event_id, changes):
     """Publish what changed: [(name, record before, record now, fields)]."""
-    pairs = [(name, '{"last":%s,"current":%s}' % (view(last), view(new))) for name, last, new, _ in changes]
-    comm.answer(device_id, "twin/update/document", event_id, '"twin":' + listed(pairs))
+    if not comm.online:
+        return
+    out = comm.begin(event_id)
+    out.write('"twin":{')
+    for change in changes:
+        name_to(out, change[0], change is changes[0])
+        out.write('{"last":')
+        view(out, change[1])
+        out.write(',"current":')
+        view(out, change[2])
+        out.write("}")
+    out.write("}")
+    comm.end(out, DEVICE_PREFIX + device_id + "/twin/update/document")
 
 
 def delta(comm, device):
     """Publish where the device is not as expected, if so."""
-    twins = []
-    differing = []
-    for name, entry in _records(comm, device):
-        if entry[_EXPECTED] and entry[_TYPE] != DELETED:
-            twins.append((name, view(entry)))
-            if entry[_EXPECTED] != entry[_ACTUAL]:
-                differing.append((name, json.dumps(entry[_EXPECTED])))
-    if differing:
-        body = '"twin":%s,"delta":%s' % (listed(twins), listed(differing))
-        comm.answer(device.id, "twin/update/delta", None, body)
+    if not comm.online:
+        return
+    wanted = [pair for pair in _records(comm, device) if pair[1][_EXPECTED] and pair[1][_TYPE] != DELETED]
+    differing = [pair for pair in wanted if pair[1][_EXPECTED] != pair[1][_ACTUAL]]
+    if not differing:
+        return
+    out = comm.begin(None)
+    listed(out, wanted)
+    out.write(',"delta":{')
+    for pair in differing:
+        name_to(out, pair[0], pair is differing[0])
+        json.dump(pair[1][_EXPECTED], out)
+    out.write("}")
+    comm.end(out, DEVICE_PREFIX + device.id + "/twin/update/delta")
+
+
+def listed(out, pairs):
+    """Write "twin": {..} with [(name, record)]."""
+    out.write('"twin":{')
+    for pair in pairs:
+        name_to(out, pair[0], pair is pairs[0])
+        view(out, pair[1])
+    out.write("}")
 
 
 # -- records ----------------------------------------------------------------------------------
@@ -111,9 +150,9 @@ def merge(comm, device, old):
             from motelet.devicetwin.update import overrule
 
             changes.append(overrule(comm, device, prop, known))
-        elif known[_EXPECTED] != prop.desired:
-            prop.desired = known[_EXPECTED]
-            prop.flags |= APPLY
+        elif known[_TYPE] != DELETED and (known[_EXPECTED] or None) != prop.desired:
+            prop.desired = known[_EXPECTED] or None
+            prop.flags = prop.flags | APPLY if prop.desired else prop.flags & ~APPLY
     if changes:
         document(comm, device.id, None, changes)
         delta(comm, device)
@@ -153,5 +192,6 @@ def get(comm, device_id, payload):
     if device is None:
         comm.error(device_id, "twin/get", event_id, 404, "Device %s not found while getting twin" % device_id)
         return
-    pairs = [(name, view(entry)) for name, entry in _records(comm, device) if entry[_TYPE] != DELETED]
-    comm.answer(device_id, "twin/get/result", event_id, '"twin":' + listed(pairs))
+    out = comm.begin(event_id)
+    listed(out, [pair for pair in _records(comm, device) if pair[1][_TYPE] != DELETED])
+    comm.end(out, DEVICE_PREFIX + device_id + "/twin/get/result")

@@ -26,10 +26,11 @@ import json
 
 from micropython import const
 
-from motelet.device import convert
+from motelet import borrow
+from motelet.device import APPLY
 from motelet.devicetwin import find
-from motelet.devicetwin.payload import UNMARSHAL, VALUE_SIZE_MAX, parse
-from motelet.devicetwin.twin import DELETED, delta, document, listed, record, view
+from motelet.devicetwin.payload import DEVICE_PREFIX, UNMARSHAL, VALUE_SIZE_MAX, parse
+from motelet.devicetwin.twin import DELETED, delta, document, name_to, record, view
 from motelet.kvlog import StoreError
 
 PROPERTIES_MAX = 64  # records of one device
@@ -83,7 +84,7 @@ def _keep(comm, device, changes):
 
 
 def overrule(comm, device, prop, known):
-    """The desired value of the Device changed, and takes the place of what applications expected. -> the change"""
+    """The Device has another desired value; it takes the place of what was expected. -> the change"""
     new = known[:]
     new[_EXPECTED] = new[_BASE] = prop.desired
     new[_EXPECTED + _TIME] = comm.twin.epoch_ms()
@@ -119,8 +120,13 @@ def update(comm, device_id, payload, sync):
         comm.error(device_id, "twin/update", event_id, 500, str(error))
         return
     if not sync:
-        pairs = [(name, view(new, fields & 1, fields & 2)) for name, _, new, fields in changes]
-        comm.answer(device_id, "twin/update/result", event_id, '"twin":' + listed(pairs))
+        out = comm.begin(event_id)
+        out.write('"twin":{')
+        for name, _, new, fields in changes:
+            name_to(out, name, name == changes[0][0])
+            view(out, new, fields & 1, fields & 2)
+        out.write("}")
+        comm.end(out, DEVICE_PREFIX + device_id + "/twin/update/result")
     if changes:
         document(comm, device_id, event_id, changes)
     _apply(comm, device, changes)
@@ -202,12 +208,13 @@ def _change(known, twin, prop, now, sync):
         new = known[:]
         new[_TYPE] = DELETED
         for at in (_EXPECTED, _ACTUAL):
-            new[at] = new[at + _TIME] = None
-            _count(new, at, twin, sync)
+            if new[at] is not None:
+                _count(new, at, twin or {}, sync)
+                new[at] = new[at + _TIME] = None
         return new, 0
     if known is None or known[_TYPE] == DELETED:
-        base = prop.desired if prop else None
-        new = known[:] if known else [None, None, 0, 0, None, None, 0, 0, "", True, base]
+        new = known[:] if known else [None, None, 0, 0, None, None, 0, 0, "", True, None]
+        new[_EXPECTED] = new[_BASE] = prop.desired if prop else None
         new[_TYPE] = _dict(twin, "metadata").get("type") or (prop.type.lower() if prop else "string")
         new[_OPTIONAL] = twin.get("optional", True)
         fields = 4
@@ -270,7 +277,7 @@ def _check_expected(prop, value):
         before = prop.desired
         prop.desired = value
         try:
-            convert(prop)
+            borrow("desired").convert(prop)
         finally:
             prop.desired = before
 
@@ -283,7 +290,10 @@ def _apply(comm, device, changes):
             continue
         if fields & 1:
             prop.desired = new[_EXPECTED] or None
-            if device.mapper is not None and prop.desired is not None:
+            if prop.desired is None:
+                prop.flags &= ~APPLY
+                prop.observed = None
+            elif device.mapper is not None:
                 device.mapper.apply(prop)
             else:
                 prop.observed = prop.desired
