@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--name",
         action="append",
         metavar="HOST",
-        help="name or address at which boards find the bridge; may be repeated (default: what this computer is called)",
+        help="where boards find the bridge, may be repeated (default: what this computer is called)",
     )
     identity.add_argument(
         "--enrol", metavar="HOST:PORT", default=ENROL_DEFAULT, help="where boards join (default %(default)s)"

@@ -8,6 +8,7 @@ them first, so a board that comes meanwhile still has its time.
 
 import asyncio
 import errno
+import gc
 import socket
 import time
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from typing import Any
 from cloud_bridge.logs import Log
 
 CONNECTIONS_PER_SECOND = 100
-CONNECTIONS_BURST = 300
+CONNECTIONS_BURST = 150
 """Connections taken at once after a quiet time: all boards come back when a bridge has started."""
 HANDSHAKES_MAX = 100
 """TLS handshakes in progress."""
+COLLECT_AFTER = 100
+"""Failed handshakes between two collections of garbage: each leaves a cycle of some 60 KiB, of which
+Python sees a few objects only and would let thousands gather."""
 COMPLAINT_SECONDS = 10.0
 """How often the log says that connections were dropped."""
 BACKLOG = 128
@@ -71,6 +75,7 @@ class Gate(socket.socket):
         self._allowance = Allowance(CONNECTIONS_PER_SECOND, CONNECTIONS_BURST)
         self._opening: dict[int, socket.socket] = {}
         self._complained = -COMPLAINT_SECONDS
+        self._failed = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
         """As of any socket that does not block, but for what is dropped."""
@@ -91,15 +96,24 @@ class Gate(socket.socket):
 
     def _make_room(self) -> None:
         # What has been closed meanwhile has no descriptor any more.
-        self._opening = {number: each for number, each in self._opening.items() if each.fileno() == number}
+        opening = {number: each for number, each in self._opening.items() if each.fileno() == number}
+        self._failed += len(self._opening) - len(opening)
+        self._opening = opening
+        if self._failed >= COLLECT_AFTER:
+            self._failed = 0
+            gc.collect()
         if len(self._opening) >= HANDSHAKES_MAX:
             oldest = self._opening.pop(next(iter(self._opening)))
+            self._failed += 1
             # asyncio owns it, and closes it when it finds the end of the stream.
             try:
                 oldest.shutdown(socket.SHUT_RDWR)
             except OSError as error:
                 _log.debug("gone by itself", error=error)
             self._drop("too many handshakes at a time", HANDSHAKES_MAX)
+            self._evicted += 1
+            if self._evicted % COLLECT_AFTER == 0:
+                gc.collect()
 
     def _drop(self, why: str, limit: int) -> None:
         self.dropped += 1

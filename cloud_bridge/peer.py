@@ -1,4 +1,4 @@
-"""A client certificate as the bridge deals with it, and what CloudHub needs of whoever keeps an eye on them."""
+"""A client certificate as the bridge deals with it, and what CloudHub needs of who keeps an eye on them."""
 
 from dataclasses import dataclass
 from typing import Protocol

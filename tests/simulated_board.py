@@ -81,6 +81,8 @@ class SimulatedBoard:
             protocol.PUTBLOB: self._putblob,
             protocol.BLOB: self._blob,
             protocol.TIME: lambda epoch_ms: None,
+            protocol.RENEW: lambda: None,
+            protocol.CERTIFICATE: lambda certificate: None,
         }
         handlers[kind](*fields)
 

@@ -98,7 +98,9 @@ class CutFlash:
         for start, low, high in self.weak.get(offset // self.block_size, ()):
             self._read_weak(offset, buf, start, low, high)
 
-    def _read_weak(self, offset: int, buf: bytearray | memoryview, start: int, low: bytes, high: bytes) -> None:
+    def _read_weak(
+        self, offset: int, buf: bytearray | memoryview, start: int, low: bytes, high: bytes
+    ) -> None:
         first = max(offset, start)
         last = min(offset + len(buf), start + len(low))
         # Often one bit in a few, now and then all of one side: both fool different checks.
@@ -174,7 +176,9 @@ class CutFlash:
     def _cut_nor(self, offset: int, old: bytes, new: bytes) -> None:
         size = len(new)
         erasing = size == self.block_size
-        done = {"lost": 0, "done": size, "first": 1, "last": size - 1, "half": size // 2, "weak": 0}.get(self._mode)
+        done = {"lost": 0, "done": size, "first": 1, "last": size - 1, "half": size // 2, "weak": 0}.get(
+            self._mode
+        )
         if done is None:
             done = self._rng.randrange(size + 1)
         self.image[offset : offset + done] = new[:done]

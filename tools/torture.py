@@ -3,11 +3,11 @@
     python -m motelet.tools.torture            at least 30,000 cuts, a few minutes on two cores
     python -m motelet.tools.torture --replay ID
 
-Each step of a workload is run once to count its flash operations, then once more for each operation and each
-way of cutting it, from a copy of the machine as it was before the step; nothing is sampled away. From every cut
-the store is mounted, and that mount is cut at each of its own operations too (and some of those mounts again).
-After each: what is there must be what was acknowledged, with or without the one operation that was under way,
-as a whole; mounting again must show the same; and the store must take a new value.
+Each step of a workload is run once to count its flash operations, then once more for each operation and
+each way of cutting it, from a copy of the machine as it was before the step; nothing is sampled away. From
+every cut the store is mounted, and that mount is cut at each of its own operations too (and some of those
+mounts again). After each: what is there must be what was acknowledged, with or without the one operation
+that was under way, as a whole; mounting again must show the same; and the store must take a new value.
 
 The id of a failure spells out all of this: `workload/flash/seed:step:operation.mode+operation.mode...`.
 """
@@ -173,7 +173,6 @@ class Machine:
         if again != found:
             raise TortureError(ident, "mounted again: " + difference(again, found))
 
-
     def _write_probe(self, ident: str, found: dict[str, bytes | None]) -> dict[str, bytes | None]:
         """Write a new value; while the store is full, delete for it. What must be there besides it."""
         left = dict(found)
@@ -247,7 +246,9 @@ def workload_batch(rng: random.Random) -> tuple[list[Step], list[Step]]:
     steps: list[Step] = []
     for _ in range(40):
         chosen = rng.sample(names, rng.randrange(2, 8))
-        steps.append(("batch", [(name, None if rng.random() < 0.2 else _value(rng, 0, 700)) for name in chosen]))
+        steps.append(
+            ("batch", [(name, None if rng.random() < 0.2 else _value(rng, 0, 700)) for name in chosen])
+        )
     return steps[:-4], steps[-4:]
 
 
@@ -500,7 +501,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="torture", description="Cut the power of the store, again and again.")
+    parser = argparse.ArgumentParser(
+        prog="torture", description="Cut the power of the store, again and again."
+    )
     configure(parser)
     return run(parser.parse_args(argv))
 

@@ -2,12 +2,15 @@
 
 import ssl
 import tempfile
+from asyncio import sslproto
 from pathlib import Path
 from typing import Any
 
 from cloud_bridge.names import is_subdomain
 from cloud_bridge.peer import Peer
 
+READ_BUFFER_SIZE = 4096
+"""Bytes that asyncio reads at a time from a TLS connection, kept for each: its own choice is 256 KiB."""
 _NODE_PREFIX = "system:node:"
 _PEM_BEGIN = b"-----BEGIN "
 _KEY_LABELS = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")  # PKCS #8, SEC 1, PKCS #1
@@ -19,7 +22,12 @@ def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLCont
     Without a `client_ca` nobody is asked for one. All three are PEM or DER. Raises OSError when a file
     cannot be read, ValueError when its content cannot be used; the text names the file.
     """
+    # For all of the process: asyncio has no option for it, so a test sees to it that this is what counts.
+    sslproto.SSLProtocol.max_size = READ_BUFFER_SIZE
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # A session ticket is of no use to a board, whose TLS does not keep them, and costs memory here.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     load_pair(context, cert, key)
     if client_ca is None:

@@ -62,9 +62,7 @@ def _token(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     create.add_argument(
         "--ttl", type=duration, default=TTL_DEFAULT, help="how long it lives (default %(default)s)"
     )
-    create.add_argument(
-        "--reusable", action="store_true", help="good for more than one key, until it expires"
-    )
+    create.add_argument("--reusable", action="store_true", help="good for several keys, until it expires")
     _action(actions, "list", "list the tokens, without their secret", _list_tokens)
     revoke = _action(actions, "revoke", "make a token worthless", _revoke_token)
     revoke.add_argument("id", metavar="ID", help="as `list` shows it")
@@ -72,10 +70,8 @@ def _token(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def _cert(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     _action(actions, "list", "list the certificates", _list_certificates)
-    revoke = _action(actions, "revoke", "make certificates worthless, and end the sessions on them", _revoke)
-    revoke.add_argument(
-        "what", metavar="NODE|SERIAL", help="a node, for all that it has, or a serial number in hex"
-    )
+    revoke = _action(actions, "revoke", "make certificates worthless, and end their sessions", _revoke)
+    revoke.add_argument("what", metavar="NODE|SERIAL", help="a node, or a serial number in hex")
 
 
 def _action(

@@ -128,14 +128,16 @@ class Enrolment:
             writer.transport.abort()
             return
         self._open[writer] = asyncio.current_task()
+        say = _log.warning
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 writer.write(await self._answer(reader, peer))
                 await writer.drain()
+                say = _log.debug  # who has his answer may be gone
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            _log.warning("connection dropped", peer=peer, error=repr(error))
+            say("connection dropped", peer=peer, error=repr(error))
         finally:
             writer.transport.abort()
             del self._open[writer]

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cloud_bridge.identity import tokens
-from cloud_bridge.identity.authority import NODE_LIFE, NODE_SIZE_MAX, Authority, read_request
+from cloud_bridge.identity.authority import BACKDATE, NODE_LIFE, NODE_SIZE_MAX, Authority, read_request
 from cloud_bridge.identity.registry import Registry, RegistryError
 from cloud_bridge.identity.tokens import TokenError
 from cloud_bridge.names import is_subdomain
@@ -60,7 +60,8 @@ class Identity:
         """Whether it is time for the next certificate."""
         chance = (int(peer.serial, 16) & 0xFFFFFFFF) / 0xFFFFFFFF
         part = RENEW_FROM + (RENEW_TO - RENEW_FROM) * chance
-        return self._now() >= peer.not_before + part * (peer.not_after - peer.not_before)
+        begin = peer.not_before + BACKDATE.total_seconds()
+        return self._now() >= begin + part * (peer.not_after - begin)
 
     def _sign(self, request: bytes, node: str) -> tuple[Peer, bytes]:
         certificate = self.authority.sign(request, node, self._life)

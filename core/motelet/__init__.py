@@ -5,6 +5,7 @@ compiler of the board folds `const(..)` only where it is written out, so the one
 of the package needs from it is given to CPython here.
 """
 
+import gc
 import sys
 
 __version__ = "0.1.0"
@@ -25,6 +26,8 @@ def borrow(name):
     last reference to it; the next use loads it from flash again. Such a module keeps no state.
     """
     path = "motelet." + name
+    # What was borrowed before is garbage by now, and loading does not always collect by itself.
+    gc.collect()
     module = __import__(path, None, None, (name,))
     if sys.implementation.name == "micropython":
         parent = sys.modules[path[: path.rfind(".")]]

@@ -4,6 +4,7 @@ Only this module and `gateway` know them all. What a configuration does not name
 because an imported module costs a board about as much RAM as its source has characters.
 """
 
+from motelet import borrow
 from motelet.bus import Bus
 from motelet.devicetwin import DeviceTwin
 from motelet.edgehub import EdgeHub
@@ -42,22 +43,28 @@ def assemble(gateway, port, config):
     store = gateway.store = _mounted(port, path, size, log)
     twin = gateway.twin = DeviceTwin(loop, bus, store, log, port, gateway.attach, gateway.detach)
     meta = gateway.meta = MetaManager(store, bus)
-    context = None
-    if "ca" in bridge:
-        context = port.tls(bridge["ca"], bridge["cert"], bridge["key"])
-    link = {"info": {"platform": port.name, "boot": _boots(store)}}
+    borrow("wallclock").start(port, store, log)
+    link = {"info": {"platform": port.name, "boot": _boots(store)}, "node": gateway.node}
     link.update(bridge)
-    hub = gateway.edgehub = EdgeHub(port, loop, log, meta, twin, link, context)
+    hub = gateway.edgehub = EdgeHub(port, loop, log, meta, twin, link, None)
+    _identify(hub)
     loop.spawn("metamanager", meta.run)
     loop.spawn("devicetwin", twin.run)
     twin.hub = loop.spawn("edgehub", hub.run)
     if "mqtt" in config:
         from motelet.eventbus import EventBus
 
-        eventbus = EventBus(port, loop, bus, log, twin, gateway.node, field(config, "mqtt", dict))
-        gateway.eventbus = eventbus
-        hub.uploads = eventbus.uploads
-        hub.uploads.hub = twin.hub
+        mqtt = field(config, "mqtt", dict)
+        gateway.eventbus = EventBus(port, loop, bus, log, twin, gateway.node, mqtt, hub)
+
+
+def _identify(hub):
+    try:
+        known = borrow("identity").load(hub)
+        if not known and "token" in hub.config:
+            borrow("enrol").check(hub.config["token"])
+    except (ValueError, OSError) as error:
+        raise ConfigError("bridge: %s" % error)
 
 
 def _mounted(port, path, size, log):

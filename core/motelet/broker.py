@@ -52,6 +52,21 @@ def matches(pattern, parts):
     return len(pattern) == len(parts)
 
 
+class _Packets(Packets):
+    """With what only a broker asks of its packets."""
+
+    def byte(self):
+        """-> the next byte of the body; ValueError beyond its end."""
+        if self.pos >= self.stop:
+            raise ValueError("packet ends too early")
+        self.pos += 1
+        return self.rx[self.pos - 1]
+
+    def space(self):
+        """-> how many bytes there is room for behind those that wait."""
+        return len(self._tx) - self._filled if self._filled > self._sent else len(self._small_tx)
+
+
 class _Session:
     """What is known of a client, connected or not."""
 
@@ -69,7 +84,7 @@ class _Connection:
 
     def __init__(self, broker, stream, size, now):
         self.stream = stream
-        self.packets = Packets(size, PACKET_SIZE_MAX)
+        self.packets = _Packets(size, PACKET_SIZE_MAX)
         self.session = self.will = self.user = None  # will: (topic, message, retain, QoS)
         self.ready = True
         self.held = False

@@ -90,19 +90,12 @@ class Mailbox:
     sender = property(None, _wait)
 
 
-class Bus:
-    """The mailboxes of one gateway by name."""
-
-    def __init__(self):
-        self._mailboxes = {}
+class Bus(dict):
+    """The mailboxes of one gateway by name; KeyError names the one that is missing."""
 
     def mailbox(self, name, size, drop=False):
         """Make the mailbox `name` and return it. ValueError when there is one already."""
-        if name in self._mailboxes:
+        if name in self:
             raise ValueError("mailbox %s exists" % name)
-        self._mailboxes[name] = mailbox = Mailbox(size, drop)
+        self[name] = mailbox = Mailbox(size, drop)
         return mailbox
-
-    def __getitem__(self, name):
-        """The mailbox `name`; KeyError names the one that is missing."""
-        return self._mailboxes[name]

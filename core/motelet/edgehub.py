@@ -7,22 +7,22 @@ costs no memory, and a lost one loses nothing that the next connection does not 
 
 Acknowledged means durable: MetaManager's put has returned before a sequence number counts.
 
-This is what a link in step needs; `edgelink` has the rest and is borrowed until then.
+This is what a link in step needs; `edgelink` has the rest and is borrowed until then. It works on the
+same private attributes.
 """
 
 from micropython import const
 
 from motelet import borrow, protocol
-from motelet.cbor import Reader, Writer
+from motelet.cbor import ARRAY, Reader, Writer
 from motelet.device import Device
-from motelet.kvlog import StoreError
+from motelet.kvrecord import StoreError
 from motelet.loop import READ, WRITE
-from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, Client, WebSocketError
+from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, Client
 
 MESSAGE_MAX = const(2304)  # bytes: announced in HELLO; a chunk of a blob and what is around it
 WINDOW = const(8)  # messages that may wait for an acknowledgement, either way
 _TX_SIZE = const(1280)  # bytes: a page of HAVE, an upload, or a report of the largest value
-_OPEN_MS = const(30000)  # connect, TLS and upgrade together; a chip takes seconds for TLS
 
 
 class EdgeHub:
@@ -32,6 +32,10 @@ class EdgeHub:
     the cloud (next_report, sent, acked, refused, link_lost: see devicetwin); `config` as in
     gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
     unless an EventBus sets it, is what applications send to the cloud.
+
+    `connected`: WELCOME was received and the link is up; `synced`: the bridge said that everything
+    is here; `connects` counts the links; `heard`: tick at which bytes came last; `acked`: number of
+    the last message whose acknowledgement was made.
     """
 
     def __init__(self, port, loop, log, meta, reports, config, context):
@@ -40,266 +44,240 @@ class EdgeHub:
         self.clock = loop.clock
         self.log = log
         self.meta = meta
-        self.reports = reports
+        self._reports = reports
         self.config = config
         self.context = context
-        self.ws = Client(MESSAGE_MAX, _TX_SIZE)
-        self.writer = Writer(self.ws.tx)
-        self.reader = Reader()
-        self.mask = bytearray(4)
-        self.window = [None] * WINDOW  # by sequence number: the item that waits for its acknowledgement
-        self.uploads = self.transfer = self.stream = self.task = self.link = None
-        self.back_off = self.connects = self.left = self.transfer_seq = 0
-        self.connected = False  # WELCOME was received and the link is up
-        self.synced = False  # the bridge said that everything is here
+        self._ws = Client(MESSAGE_MAX, _TX_SIZE)
+        self._writer = Writer(self._ws.tx)
+        self._reader = Reader()
+        self._mask = bytearray(4)
+        self._window = [None] * WINDOW  # by sequence number: the item that waits for its acknowledgement
+        self.uploads = self._transfer = self._stream = self.task = self._link = self.csr = None
+        self._back_off = self._opened = self.connects = self._transfer_seq = self.pair = 0
+        self.connected = self.synced = False
 
-    def rare(self):
-        """-> edgelink, kept as long as a link is not in step or a blob is under way."""
-        link = self.link
-        if link is None:
-            link = self.link = borrow("edgelink")
-        return link
+    def _rare(self):
+        # edgelink, kept as long as a link is not in step or a blob is under way.
+        if self._link is None:
+            self._link = borrow("edgelink")
+        return self._link
 
     def run(self, task):
         """The task: connect, serve, close, wait, for ever."""
         self.task = task
         clock = self.clock
+        if self.context is None and "token" in self.config:
+            yield from borrow("enrol").enrol(self)
         while True:
-            link = self.rare()
             try:
-                link.dial(self)
+                self._rare().dial(self)
                 while True:
                     task.sleep(self._serve())
-                    link = None
                     yield
-            except (OSError, ValueError, WebSocketError, self.rare().LinkError) as error:
+            except (OSError, ValueError) as error:
                 # TLS reports a refused certificate as ValueError, a broken connection as OSError.
-                wait = self.rare().hang_up(self, error)
-            self.link = link = None
-            until = clock.ticks_add(clock.ticks_ms(), wait)
-            while clock.ticks_diff(until, clock.ticks_ms()) > 0:
-                task.sleep(clock.ticks_diff(until, clock.ticks_ms()))
+                left = self._rare().hang_up(self, error)
+            self._link = None
+            until = clock.ticks_add(clock.ticks_ms(), left)
+            while left > 0:
+                task.sleep(left)
                 yield
+                left = clock.ticks_diff(until, clock.ticks_ms())
 
     def _serve(self):
-        """Do all that can be done now; -> ms until the next deadline.
-
-        A received message is handled only while nothing waits to be sent, so that its answer always
-        has a buffer, and the bridge feels a slow uplink as back-pressure.
-        """
+        # Do all that can be done now; -> ms until the next deadline. A received message is handled only
+        # while nothing waits to be sent, so that its answer always has a buffer, and the bridge feels a
+        # slow uplink as back-pressure.
         while self._flush() and (self._receive() or self._send()):
             pass
         now = self.clock.ticks_ms()
-        silent = self.clock.ticks_diff(now, self.heard)
-        if silent >= protocol.DEAD_MS:
-            raise self.rare().LinkError("nothing heard for %d ms" % silent)
-        if not self.connected:
-            left = _OPEN_MS - self.clock.ticks_diff(now, self.opened)
-            if left <= 0:
-                raise self.rare().LinkError("not open after %d ms" % _OPEN_MS)
-            return left
-        if self.synced and self.transfer is None:
-            self.link = None
-        return max(
-            1, min(protocol.DEAD_MS - silent, protocol.PING_MS - self.clock.ticks_diff(now, self.said))
-        )
+        left = protocol.DEAD_MS - self.clock.ticks_diff(now, self.heard)
+        if left <= 0 or not self.connected:
+            return self._rare().deadline(self, left)
+        if self.synced and self._transfer is None:
+            self._link = None
+        return max(1, min(left, protocol.PING_MS - self.clock.ticks_diff(now, self._said)))
 
     def _flush(self):
-        """Write what is pending; -> True when the buffer is free."""
-        if not self.left:
-            return True
-        count = self.stream.write(self.pending, self.off, self.left)
-        if count is not None:
-            self.off += count
-            self.left -= count
-        if self.left:
-            self._watch(READ | WRITE)
-            return False
-        self.said = self.clock.ticks_ms()
-        self._watch(READ)
-        return True
-
-    def _watch(self, events):
-        if self.events != events:
-            self.events = events
-            self.loop.watch(self.stream, events, self.task)
+        # Write what is pending; -> True when the buffer is free.
+        ws = self._ws
+        if ws.len:
+            count = self._stream.write(ws.tx, ws.off, ws.len)
+            if count is not None:
+                ws.off += count
+                ws.len -= count
+                self._said = self.clock.ticks_ms()
+        events = READ | WRITE if ws.len else READ
+        if self._events != events:
+            self._events = events
+            self.loop.watch(self._stream, events, self.task)
+        return not ws.len
 
     def _receive(self):
-        """Handle at most one received frame; -> True when there was one."""
+        # Handle at most one received frame; -> True when there was one.
         if not self.meta.room(self.task):
             return False
-        ws = self.ws
+        ws = self._ws
         event = ws.next()
         while event == NEED_MORE:
-            count = self.stream.readinto(ws.room())
+            count = self._stream.readinto(ws.room())
             if count is None:
                 return False
             if count == 0:
-                raise self.rare().LinkError("closed by the bridge")
+                self._rare().closed(self, event)
             self.heard = self.clock.ticks_ms()
-            ws.received(count)
+            ws.fill += count
             event = ws.next()
         if event == MESSAGE:
-            self._message()
+            self._reader.open(ws.rx, ws.start, ws.end)
+            self._message(self._reader)
         elif event == OPEN:
-            self.rare().hello(self, MESSAGE_MAX)
+            self._rare().hello(self, MESSAGE_MAX)
         elif event == PING:
-            ws.pong(self.mask)
-            self._queued()
+            ws.pong(self._mask)
         elif event == CLOSE:
-            raise self.rare().LinkError("closed by the bridge: %d %s" % (ws.code, ws.reason))
+            self._rare().closed(self, event)
         return True
 
-    def _message(self):
-        reader = self.reader
-        reader.open(self.ws.rx, self.ws.start, self.ws.end)
+    def _message(self, reader):
         size = reader.array()
         kind = reader.uint()
-        if not self.connected:
-            self.rare().other(self, kind, size, reader)
-        elif kind == protocol.PUT or kind == protocol.DELETE or kind == protocol.PUTBLOB:
-            self._durable(kind, reader)
-        elif kind == protocol.ACK or kind == protocol.NACK:
+        if self.connected and (kind == protocol.ACK or kind == protocol.NACK):
             self._settle(kind == protocol.NACK, reader)
-        else:
-            self.rare().other(self, kind, size, reader)
-
-    def next_seq(self, seq):
-        """`seq` came down; LinkError when another number was due."""
-        if seq != self.rx_seq + 1:
-            raise self.rare().LinkError("message %d after %d" % (seq, self.rx_seq))
-        self.rx_seq = seq
-
-    def _durable(self, kind, reader):
-        """Store what has a sequence number, then let it count; refuse it by number if need be."""
+            return
+        if (
+            not self.connected
+            or kind != protocol.PUT
+            and kind != protocol.DELETE
+            and kind != protocol.PUTBLOB
+        ):
+            self._rare().other(self, kind, size, reader)
+            return
+        # Store what has a sequence number, then let it count; refuse it by number if need be.
         seq = reader.uint()
-        self.next_seq(seq)
+        if seq != self._rx_seq + 1:
+            self._rare().out_of_step(self, seq)
+        self._rx_seq = seq
         try:
             resource = reader.text()
             if resource.startswith(".") or len(resource) > protocol.RESOURCE_SIZE_MAX:
                 raise ValueError("resource %s" % resource[:64])
             if kind == protocol.DELETE:
                 self.meta.delete(resource)
-            elif kind == protocol.PUT:
-                start = reader.pos
-                if len(reader.text()) > protocol.VERSION_SIZE_MAX:
-                    raise ValueError("version of %s is too long" % resource)
-                reader.span(2)
-                self.meta.put(resource, self.ws.rx, start, reader.pos)
             else:
-                self.rare().offer(self, seq, resource, reader)
+                start = reader.pos
+                version = reader.text()
+                if len(version) > protocol.VERSION_SIZE_MAX:
+                    raise ValueError("version of %s is too long" % resource)
+                if kind == protocol.PUT:
+                    reader.span(2)
+                    self.meta.put(resource, self._ws.rx, start, reader.pos)
+                else:
+                    self._rare().offer(self, seq, resource, version, reader)
         except (ValueError, StoreError) as error:
-            self.rare().refuse(self, seq, error)
+            self._rare().refuse(self, seq, error)
         # A blob is acknowledged by its own number when it is whole; the others need not wait for it.
-        self.ack = seq
+        self._ack = seq
 
     def _settle(self, refused, reader):
-        """The bridge has taken all up to a number, or refused just that one."""
+        # The bridge has taken all up to a number, or refused just that one.
         seq = reader.uint()
-        if seq > self.tx_seq:
-            raise self.rare().LinkError("message %d was never sent" % seq)
-        window = self.window
-        first = seq if refused else self.tx_acked + 1
-        while self.tx_acked < first <= seq:
+        if seq > self._tx_seq:
+            self._rare().out_of_step(self, seq)
+        window = self._window
+        first = seq if refused else self._tx_acked + 1
+        while self._tx_acked < first <= seq:
             item = window[first % WINDOW]
             window[first % WINDOW] = None
-            owner = self.uploads if isinstance(item, int) else self.reports
-            if item is not None and refused:
-                owner.refused(item, reader.uint(), reader.text())
-            elif item is not None:
-                owner.acked(item)
+            if item is not None:
+                owner = self.uploads if isinstance(item, int) else self._reports
+                if refused:
+                    owner.refused(item, reader.uint(), reader.text())
+                else:
+                    owner.acked(item)
             first += 1
-        if not refused and seq > self.tx_acked:
-            self.tx_acked = seq
+        if not refused and seq > self._tx_acked:
+            self._tx_acked = seq
 
     # -- what goes up -------------------------------------------------------------------------
 
     def _send(self):
-        """Put the next thing that waits to be said into the buffer; -> True when there was one."""
+        # Put the next thing that waits to be said into the buffer; -> True when there was one.
         if not self.connected:
             return False
-        if self.ack != self.acked:
-            self.begin(protocol.ACK, 2).uint(self.ack)
-            self.acked = self.ack
-            self.frame(MESSAGE)
-        elif self.have is not None:
-            self.rare().say_have(self)
-        elif self.blob_done or self.blob_get:
-            self.rare().say_blob(self)
-        elif self.tx_seq - self.tx_acked >= WINDOW or not self._report():
-            if self.clock.ticks_diff(self.clock.ticks_ms(), self.said) < protocol.PING_MS:
+        if self._ack != self.acked:
+            self._begin(protocol.ACK, 2).value(self._ack)
+            self.acked = self._ack
+            self._frame(MESSAGE)
+        elif self._have is not None or self.csr is not None:
+            self._rare().say_have(self)
+        elif self._blob_done or self._blob_get:
+            self._rare().say_blob(self)
+        elif self._tx_seq - self._tx_acked >= WINDOW or not (self._report() or self._upload()):
+            if self.clock.ticks_diff(self.clock.ticks_ms(), self._said) < protocol.PING_MS:
                 return False
-            self.writer.reset(PAYLOAD)
-            self.frame(PING)
+            self._writer.n = PAYLOAD
+            self._frame(PING)
         return True
 
     def _report(self):
-        """The twin's next unsent value or state, or an upload; -> False without one."""
-        item = self.reports.next_report()
+        # The twin's next unsent value or state; -> False without one.
+        item = self._reports.next_report()
         if item is None:
-            return self.uploads is not None and self._upload()
+            return False
         device = isinstance(item, Device)
         if not item.ref:
-            self.refs += 1
-            item.ref = self.refs
-            writer = self.begin(protocol.NAME, 4)
-            writer.uint(item.ref)
-            writer.text(item.resource if device else item.device.resource)
+            self._refs += 1
+            item.ref = self._refs
+            writer = self._begin(protocol.NAME, 4)
+            writer.value(item.ref)
+            writer.value(item.resource if device else item.device.resource)
             writer.value(None if device else item.name)
-            self.frame(MESSAGE)
-            return True
-        if device:
-            writer = self.begin(protocol.STATE, 6, item)
         else:
-            writer = self.begin(protocol.REPORT, 5 if item.observed is None else 6, item)
-        writer.uint(item.ref)
-        writer.value(item.state if device else item.value)
-        writer.uint(item.time_ms)
-        if device:
-            writer.text(item.reason)
-        elif item.observed is not None:
-            writer.text(item.observed)
-        self.reports.sent(item)
-        self.frame(MESSAGE)
+            last = item.reason if device else item.observed
+            writer = self._begin(
+                protocol.STATE if device else protocol.REPORT, 5 if last is None else 6, item
+            )
+            writer.value(item.ref)
+            writer.value(item.state if device else item.value)
+            writer.value(item.time_ms)
+            if last is not None:
+                writer.value(last)
+            self._reports.sent(item)
+        self._frame(MESSAGE)
         return True
 
     def _upload(self):
-        number = self.uploads.next()
+        # An application's next unsent message; -> False without one.
+        uploads = self.uploads
+        number = uploads.next() if uploads is not None else 0
         if not number:
             return False
-        topic, time_ms, payload = self.uploads.read(number)
-        writer = self.begin(protocol.EVENT, 5, number)
-        writer.text(topic)
-        writer.uint(time_ms)
-        writer.bytes(payload)
-        self.uploads.sent(number)
-        self.frame(MESSAGE)
+        writer = self._begin(protocol.EVENT, 5, number)
+        for part in uploads.read(number):
+            writer.value(part)
+        uploads.sent(number)
+        self._frame(MESSAGE)
         return True
 
-    def begin(self, kind, size, item=None):
-        """Start a message of `size` items; `item` gives it a number and waits for its acknowledgement."""
-        writer = self.writer
-        writer.reset(PAYLOAD)
-        writer.array(size)
-        writer.uint(kind)
+    def _begin(self, kind, size, item=None):
+        # Start a message of `size` items; `item` gives it a number and waits for its acknowledgement.
+        writer = self._writer
+        writer.n = PAYLOAD
+        writer.head(ARRAY, size)
+        writer.value(kind)
         if item is not None:
-            self.tx_seq += 1
-            self.window[self.tx_seq % WINDOW] = item
-            writer.uint(self.tx_seq)
+            self._tx_seq += 1
+            self._window[self._tx_seq % WINDOW] = item
+            writer.value(self._tx_seq)
         return writer
 
-    def frame(self, opcode):
-        """Have what was begun ready to be written."""
-        mask = self.mask
+    def _frame(self, opcode):
+        # Have what was begun ready to be written.
+        mask = self._mask
         # A full-period 16-bit generator, seeded from the port at connect: no allocation a frame. The
         # mask only keeps chosen bytes from a proxy's cache, which TLS does anyway.
         state = ((mask[0] << 8 | mask[1]) * 8405 + 13849) & 0xFFFF
         mask[0] = mask[2] = state >> 8
         mask[1] = mask[3] = state & 0xFF
-        self.ws.frame(opcode, self.writer.n - PAYLOAD, mask)
-        self._queued()
-
-    def _queued(self):
-        self.pending = self.ws.tx
-        self.off = self.ws.off
-        self.left = self.ws.len
+        self._ws.frame(opcode, self._writer.n - PAYLOAD, mask)

@@ -8,18 +8,20 @@ from binascii import b2a_base64
 
 from micropython import const
 
-from motelet import __version__, protocol
-from motelet.kvlog import StoreError, StoreFull
+from motelet import __version__, borrow, protocol
+from motelet.cbor import MAP, CborError
+from motelet.kvrecord import StoreError, StoreFull
 from motelet.loop import READ, WRITE
-from motelet.websocket import MESSAGE, WebSocketError
+from motelet.websocket import CLOSE, MESSAGE, WebSocketError
 
 _HAVE_ROOM = const(520)  # bytes: the longest entry of HAVE, a resource and a version
 _BACK_OFF_MIN_MS = const(1000)  # the first try after a loss comes within 0.5 to 1 s
 _BACK_OFF_MAX_MS = const(60000)
+_OPEN_MS = const(30000)  # connect, TLS and upgrade together; a chip takes seconds for TLS
 _STABLE_MS = const(30000)  # a link that lived this long starts the back-off anew
 
 
-class LinkError(Exception):
+class LinkError(ValueError):
     """The link cannot go on; the text says why. EdgeHub closes it and tries again later."""
 
 
@@ -27,54 +29,89 @@ def dial(hub):
     """Start to connect, and have the upgrade request ready to be sent. OSError, ValueError (TLS)."""
     config = hub.config
     name = config.get("server_name", config["host"])
-    hub.rx_seq = hub.ack = hub.acked = 0  # of what comes down: seen, to be said, said
-    hub.tx_seq = hub.tx_acked = 0  # of what goes up
-    hub.refs = 0
-    hub.have = None
-    hub.blob_get = hub.blob_done = 0
+    hub._rx_seq = hub._ack = hub.acked = 0  # of what comes down: seen, to be said, said
+    hub._tx_seq = hub._tx_acked = 0  # of what goes up
+    hub._refs = 0
+    hub._have = None
+    hub._blob_get = hub._blob_done = 0
     port = hub.port
-    hub.mask[:] = port.random(4)
-    hub.stream = port.tcp(config["host"], config["port"], hub.context, name)
+    hub._mask[:] = port.random(4)
+    hub._stream = port.tcp(config["host"], config["port"], hub.context, name)
     key = b2a_base64(port.random(16)).decode().strip()
-    hub.pending = hub.ws.request(name, config.get("path", protocol.PATH), key, protocol.SUBPROTOCOL)
-    hub.off = 0
-    hub.left = len(hub.pending)
-    hub.opened = hub.heard = hub.said = hub.clock.ticks_ms()
-    hub.events = READ | WRITE
-    hub.loop.watch(hub.stream, hub.events, hub.task)
+    ws = hub._ws
+    request = borrow("wshandshake").request(
+        ws, name, config.get("path", protocol.PATH), key, protocol.SUBPROTOCOL
+    )
+    if len(request) > len(ws.tx):
+        raise ValueError("the bridge's name and path are too long")
+    ws.off = 0
+    ws.len = len(request)
+    ws.tx[: ws.len] = request
+    hub._opened = hub.heard = hub._said = hub.clock.ticks_ms()
+    hub._events = READ | WRITE
+    hub.loop.watch(hub._stream, hub._events, hub.task)
 
 
 def hang_up(hub, error):
     """End the link because of `error`; -> ms to wait before the next one."""
     hub.log.warning("edgehub", "link down", "type", type(error).__name__, "error", error)
-    if hub.stream is not None:
+    if hub._stream is not None:
         if isinstance(error, WebSocketError):
             _say_why(hub, error)
-        hub.loop.unwatch(hub.stream)
-        hub.stream.close()
-        hub.stream = None
-    hub.transfer_seq = 0  # what has arrived of a blob is kept: the next link goes on from there
-    hub.pending = hub.have = None
-    for i in range(len(hub.window)):
-        hub.window[i] = None
-    hub.reports.link_lost()
+        hub.loop.unwatch(hub._stream)
+        hub._stream.close()
+        hub._stream = None
+    hub._transfer_seq = 0  # what has arrived of a blob is kept: the next link goes on from there
+    hub._have = hub.csr = None
+    hub._ws.len = 0
+    for i in range(len(hub._window)):
+        hub._window[i] = None
+    hub._reports.link_lost()
     if hub.uploads is not None:
         hub.uploads.link_lost()
-    if hub.connected and hub.clock.ticks_diff(hub.clock.ticks_ms(), hub.opened) >= _STABLE_MS:
-        hub.back_off = 0
+    if hub.pair:
+        borrow("identity").other_pair(hub)
+    if hub.connected and hub.clock.ticks_diff(hub.clock.ticks_ms(), hub._opened) >= _STABLE_MS:
+        hub._back_off = 0
     hub.connected = hub.synced = False
-    hub.back_off = bound = min(max(hub.back_off * 2, _BACK_OFF_MIN_MS), _BACK_OFF_MAX_MS)
+    hub._back_off = bound = min(max(hub._back_off * 2, _BACK_OFF_MIN_MS), _BACK_OFF_MAX_MS)
     noise = hub.port.random(2)
     return bound // 2 + (noise[0] << 8 | noise[1]) % (bound // 2)
 
 
 def _say_why(hub, error):
     """A last frame for the bridge's log, as far as the stream takes it at once."""
-    hub.ws.close(error.code, error.reason, hub.mask)
+    code, reason = error.args
+    borrow("wshandshake").close(hub._ws, code, reason, hub._mask)
     try:
-        hub.stream.write(hub.ws.tx, hub.ws.off, hub.ws.len)
+        hub._stream.write(hub._ws.tx, hub._ws.off, hub._ws.len)
     except OSError as gone:
         hub.log.debug("edgehub", "not told", "error", gone)
+
+
+def deadline(hub, left):
+    """-> ms until a link that is not open is given up.
+
+    `left`: ms until the bridge was silent for too long. LinkError when it was, or the link is late.
+    """
+    if left <= 0:
+        raise LinkError("nothing heard for %d ms" % (protocol.DEAD_MS - left))
+    left = _OPEN_MS - hub.clock.ticks_diff(hub.clock.ticks_ms(), hub._opened)
+    if left <= 0:
+        raise LinkError("not open after %d ms" % _OPEN_MS)
+    return left
+
+
+def closed(hub, event):
+    """The bridge said CLOSE, or nothing more. Raises LinkError."""
+    if event == CLOSE:
+        raise LinkError("closed by the bridge: %d %s" % (hub._ws.code, hub._ws.reason))
+    raise LinkError("closed by the bridge")
+
+
+def out_of_step(hub, seq):
+    """A number came that was not due. Raises LinkError."""
+    raise LinkError("number %d out of step: received %d, sent %d" % (seq, hub._rx_seq, hub._tx_seq))
 
 
 # -- what goes up -----------------------------------------------------------------------------
@@ -82,78 +119,86 @@ def _say_why(hub, error):
 
 def hello(hub, message_max):
     """HELLO: versions, what is held, and what fits."""
-    writer = hub.begin(protocol.HELLO, 5)
-    writer.uint(protocol.VERSION)
-    writer.uint(protocol.VERSION)
-    writer.bytes(hub.meta.digest())
+    writer = hub._begin(protocol.HELLO, 5)
+    writer.value(protocol.VERSION)
+    writer.value(protocol.VERSION)
+    writer.value(borrow("metalist").digest(hub.meta.store))
     info = hub.config["info"]
-    writer.map(3 + len(info))
-    writer.text("max_message")
-    writer.uint(message_max)
-    writer.text("window")
-    writer.uint(len(hub.window))
-    writer.text("software")
-    writer.text("motelet " + __version__)
+    writer.head(MAP, 4 + len(info))
+    writer.value("renew")
+    writer.value(hub.context is not None)
+    writer.value("max_message")
+    writer.value(message_max)
+    writer.value("window")
+    writer.value(len(hub._window))
+    writer.value("software")
+    writer.value("motelet " + __version__)
     for key in info:
-        writer.text(key)
+        writer.value(key)
         writer.value(info[key])
-    hub.frame(MESSAGE)
+    hub._frame(MESSAGE)
 
 
 def say_have(hub):
-    """One page of the list of what is held: as many entries as fit the buffer."""
+    """One page of the list of what is held, as many entries as fit the buffer; a CSR goes first."""
+    if hub.csr is not None:
+        hub._begin(protocol.CSR, 2).value(hub.csr)
+        hub.csr = None
+        hub._frame(MESSAGE)
+        return
+    held = borrow("metalist")
     page = []
-    room = len(hub.ws.tx) - _HAVE_ROOM
-    for resource in hub.have:
-        version = hub.meta.version(resource)
+    room = len(hub._ws.tx) - _HAVE_ROOM
+    for resource in hub._have:
+        version = held.version(hub.meta.store, resource)
         page.append(resource)
         page.append(version)
         room -= len(resource.encode()) + len(version.encode()) + 6
         if room < 0:
             break
     else:
-        hub.have = None
-    writer = hub.begin(protocol.HAVE, 3)
-    writer.bool(hub.have is not None)
-    writer.map(len(page) // 2)
+        hub._have = None
+    writer = hub._begin(protocol.HAVE, 3)
+    writer.value(hub._have is not None)
+    writer.head(MAP, len(page) // 2)
     for text in page:
-        writer.text(text)
-    hub.frame(MESSAGE)
+        writer.value(text)
+    hub._frame(MESSAGE)
 
 
 def say_blob(hub):
     """That a blob is here, or which part of it is wanted next."""
-    if hub.blob_done:
-        writer = hub.begin(protocol.ACK, 3)
-        writer.uint(hub.blob_done)
-        writer.bool(True)
-        hub.blob_done = 0
+    if hub._blob_done:
+        writer = hub._begin(protocol.ACK, 3)
+        writer.value(hub._blob_done)
+        writer.value(True)
+        hub._blob_done = 0
     else:
-        transfer = hub.transfer
-        writer = hub.begin(protocol.BLOBGET, 4)
-        writer.bytes(transfer.digest)
-        writer.uint(transfer.offset)
-        writer.uint(min(protocol.CHUNK_SIZE_MAX, transfer.total - transfer.offset))
-        hub.blob_get = 0
-    hub.frame(MESSAGE)
+        transfer = hub._transfer
+        writer = hub._begin(protocol.BLOBGET, 4)
+        writer.value(transfer.digest)
+        writer.value(transfer.offset)
+        writer.value(min(protocol.CHUNK_SIZE_MAX, transfer.total - transfer.offset))
+        hub._blob_get = 0
+    hub._frame(MESSAGE)
 
 
 def refuse(hub, seq, error):
     """NACK of the message `seq`, with the code that fits the exception."""
     if isinstance(error, StoreFull):
         code = protocol.STORAGE_FULL
-    elif isinstance(error, ValueError) and type(error) is not ValueError:
-        code = protocol.MALFORMED  # CborError
     elif isinstance(error, LinkError):
         code = protocol.UNKNOWN
+    elif isinstance(error, CborError):
+        code = protocol.MALFORMED
     else:
         code = protocol.INVALID
     hub.log.warning("edgehub", "refused", "seq", seq, "code", code, "error", error)
-    writer = hub.begin(protocol.NACK, 4)
-    writer.uint(seq)
-    writer.uint(code)
-    writer.text(str(error)[: protocol.REASON_SIZE_MAX // 4])
-    hub.frame(MESSAGE)
+    writer = hub._begin(protocol.NACK, 4)
+    writer.value(seq)
+    writer.value(code)
+    writer.value(str(error)[: protocol.REASON_SIZE_MAX // 4])
+    hub._frame(MESSAGE)
 
 
 # -- what comes down --------------------------------------------------------------------------
@@ -164,18 +209,28 @@ def other(hub, kind, size, reader):
     if not hub.connected:
         _welcome(hub, kind, reader)
     elif kind == protocol.LIST:
-        hub.have = hub.meta.resources()
+        hub._have = borrow("metalist").resources(hub.meta.store)
     elif kind == protocol.BLOB:
         _blob(hub, reader)
     elif kind == protocol.SYNCED:
         hub.synced = True
         hub.log.info("edgehub", "synced")
     elif kind == protocol.TIME:
-        hub.port.set_time(reader.uint())
+        borrow("wallclock").told(hub, reader.uint())
+    elif kind == protocol.RENEW:
+        hub.loop.spawn("renewal", lambda task: borrow("identity").renew(hub, task))
+    elif kind == protocol.CERTIFICATE:
+        try:
+            borrow("identity").store_next(hub, reader.bytes())
+        except StoreError as error:
+            raise LinkError("new certificate not stored: %s" % error)
+        raise LinkError("changing to the new certificate")
     elif size > 1:
-        hub.next_seq(reader.uint())
-        hub.ack = hub.rx_seq
-        refuse(hub, hub.rx_seq, LinkError("message kind %d" % kind))
+        seq = reader.uint()
+        if seq != hub._rx_seq + 1:
+            out_of_step(hub, seq)
+        hub._rx_seq = hub._ack = seq
+        refuse(hub, seq, LinkError("message kind %d" % kind))
     else:
         raise LinkError("unknown message kind %d" % kind)
 
@@ -186,32 +241,31 @@ def _welcome(hub, kind, reader):
     version = reader.uint()
     if version != protocol.VERSION:
         raise LinkError("no common protocol version, the bridge says %d" % version)
-    hub.port.set_time(reader.uint())
+    borrow("wallclock").told(hub, reader.uint())
     hub.connected = True
     hub.connects += 1
+    if hub.pair:
+        borrow("identity").welcomed(hub)
     hub.log.info("edgehub", "connected", "host", hub.config["host"], "port", hub.config["port"])
 
 
-def offer(hub, seq, resource, reader):
+def offer(hub, seq, resource, version, reader):
     """PUTBLOB: begin to fetch, or go on with what an earlier link began. ValueError, StoreError."""
-    version = reader.text()
-    if len(version) > protocol.VERSION_SIZE_MAX:
-        raise ValueError("version of %s is too long" % resource)
     total = reader.uint()
     digest = reader.bytes()
-    transfer = hub.transfer
+    transfer = hub._transfer
     if transfer is not None and transfer.key != (resource, version, digest):
-        if hub.transfer_seq:
+        if hub._transfer_seq:
             raise ValueError("%s: another blob is under way" % resource)
         transfer.abort()
         transfer = None
-    hub.transfer = transfer or hub.meta.receive(resource, version, total, digest)
-    hub.transfer_seq = seq
-    hub.blob_get = 1
+    hub._transfer = transfer or borrow("metatransfer").Transfer(hub.meta, resource, version, total, digest)
+    hub._transfer_seq = seq
+    hub._blob_get = 1
 
 
 def _blob(hub, reader):
-    transfer = hub.transfer
+    transfer = hub._transfer
     digest = reader.bytes()
     if transfer is None or digest != transfer.digest:
         return  # an answer that crossed our giving up
@@ -221,14 +275,14 @@ def _blob(hub, reader):
         reader.span()
         if not 0 < reader.end - reader.start <= transfer.total - transfer.offset:
             raise ValueError("%s: chunk of a wrong size" % transfer.resource)
-        transfer.write(memoryview(hub.ws.rx)[reader.start : reader.end])
+        transfer.write(memoryview(hub._ws.rx)[reader.start : reader.end])
         if transfer.offset < transfer.total:
-            hub.blob_get = 1
+            hub._blob_get = 1
             return
         transfer.commit()
-        hub.blob_done = hub.transfer_seq
+        hub._blob_done = hub._transfer_seq
     except (ValueError, StoreError) as error:
         transfer.abort()
-        refuse(hub, hub.transfer_seq, error)
-    hub.blob_get = 0  # a chunk nobody asked for may have been the last
-    hub.transfer = None
+        refuse(hub, hub._transfer_seq, error)
+    hub._blob_get = 0  # a chunk nobody asked for may have been the last
+    hub._transfer = None

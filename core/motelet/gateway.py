@@ -2,8 +2,6 @@
 
 from motelet import borrow
 
-MAPPERS = ("modbus",)  # drivers that `protocol.protocolName` may name
-
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the text names the field."""
@@ -32,24 +30,13 @@ class Gateway:
 
     def attach(self, device):
         """Give a device to the mapper of its bus, which its first device starts. ValueError without one."""
-        name = device.protocol
-        if name not in MAPPERS:
-            raise ValueError("%s: no driver for protocol %s" % (device.id, name))
-        driver = __import__("motelet.mappers." + name, None, None, (name,)).Driver
-        key = driver.bus(device)
-        mapper = self._mappers.get(key)
-        if mapper is None:
-            from motelet.mappers import Mapper
-
-            mapper = Mapper(self.loop, self.log, self.twin, driver(self.port, self.loop, key))
-            self._mappers[key] = mapper
-        mapper.add(device)
+        borrow("attach").attach(self, device, self._mappers)
 
     def detach(self, device):
         """Take a device from its mapper, if it has one."""
         if device.mapper is not None:
-            device.mapper.remove(device)
+            borrow("attach").remove(device)
 
     def task_failed(self, task, error):
         """The loop starts a failed task again; this is what a user sees of it."""
-        self.log.exception(task.name, error)
+        borrow("logtext").exception(self.log, task.name, error)

@@ -15,6 +15,7 @@ from struct import pack_into
 
 from micropython import const
 
+from motelet import borrow
 from motelet.kvrecord import StoreError, StoreFull, u16, u32
 
 __all__ = ["BATCH_MAX", "KEY_SIZE_MAX", "Store", "StoreError", "StoreFull"]
@@ -102,10 +103,8 @@ class Store:
         self._dirty = self._hole = self._unnoted = False
 
     def mount(self):
-        """Read the log and open a block. Takes any content; damage is counted, what is no store is formatted."""
-        from motelet import kvmount
-
-        kvmount.Recovery(self).run()
+        """Read the log and open a block. Any content will do: damage is counted, no store is formatted."""
+        borrow("kvmount").Recovery(self).run()
 
     # Reading
 
@@ -127,7 +126,7 @@ class Store:
         return None if total < 0 else total
 
     def readinto(self, key, offset, buf):
-        """Fill `buf` with the value from `offset` on; the count, 0 at the end. KeyError when there is none."""
+        """Fill `buf` with the value from `offset` on: the count, 0 at the end. KeyError if there is none."""
         total = self._locate(self._encode(key))
         count = self._copy(total, offset, buf) if total >= 0 else -1
         if count < 0:
@@ -193,12 +192,10 @@ class Store:
 
     def writer(self, key, total):
         """A kvstream.Writer for a value of `total` bytes that is never whole in RAM."""
-        from motelet import kvstream
-
-        return kvstream.Writer(self, key, total)
+        return borrow("kvstream").Writer(self, key, total)
 
     def step(self):
-        """One bounded piece of housekeeping, at most one erase: call it when idle. True while there is more."""
+        """One bounded piece of housekeeping, at most one erase, for idle times. True while there is more."""
         try:
             self._settle()
             if self._short():
@@ -247,10 +244,7 @@ class Store:
             return -1
         size = self.load(where)
         if size >= 0 and u16(self._buf, 2) == number:
-            if self._buf[0] == _VALUE:
-                return size
-            if self._buf[0] == _STREAM:
-                return u32(self._buf, 8)
+            return u32(self._buf, 8) if self._buf[0] == _STREAM else size
         self._lose(number, where)
         return -1
 
@@ -321,7 +315,7 @@ class Store:
                 self.used -= self._extent(where)
 
     def _lose(self, number, where):
-        """A key whose name or value is unreadable is no longer there; the page count heals at the next mount."""
+        """A key whose name or value is unreadable is gone; the page count heals at the next mount."""
         self.damage(where)
         self._names[number] = self._values[number] = 0
         self._unused = min(self._unused, max(number, 1))
@@ -429,7 +423,7 @@ class Store:
         return group
 
     def _enter(self, done):
-        """Let the index follow a group that is durable: all of it first, then the page counts, which may fail."""
+        """Let the index follow a durable group: all of it first, then the page counts, which may fail."""
         garbage = []
         for at in range(0, len(done), 2):
             number = done[at]
@@ -472,7 +466,7 @@ class Store:
         return done
 
     def _room(self, pages, growth, puts):
-        """Make sure that `pages` can be written without running out of blocks. StoreFull if anything is `puts`."""
+        """Make sure that `pages` can be written without running out of blocks. StoreFull if it `puts`."""
         if growth > 0 and self.used + growth > self._limit():
             raise StoreFull()
         self._settle()
@@ -580,7 +574,8 @@ class Store:
                 return False
             if self._end + self._pages(size) > self._per:
                 self.open()
-                continue
+                if self.load(where) != size:
+                    return False
             buf[1] = flags
             new = self._program(size)
             if new:
@@ -677,7 +672,7 @@ class Store:
         return good
 
     def open(self):
-        """Open the next block as head. The copies made so far must be durable before its header moves the tail."""
+        """Open the next block. The copies made so far must be durable before its header moves the tail."""
         self.sync()
         while True:
             block = self._next()

@@ -8,7 +8,7 @@ from binascii import crc32
 
 from micropython import const
 
-from motelet.kvrecord import StoreError, u16, u32
+from motelet.kvrecord import StoreError, StoreFull, u16, u32
 
 _FIRST_PAGE = const(2)
 _SPARE_LOW = const(4)
@@ -95,8 +95,6 @@ class Recovery:
         chain = []
         expected = seqs[order[0]]
         for block in order:
-            if expected < tail:
-                break
             if seqs[block] > expected:
                 continue  # opened by a mount that was cut, and left out since
             if seqs[block] < expected:
@@ -109,7 +107,7 @@ class Recovery:
         return chain
 
     def _holds_group(self, block):
-        """Does the block hold the last record of a group? What ends otherwise was cut, and counts for nothing."""
+        """Does the block hold the last record of a group? A block without was cut, and counts for nothing."""
         store = self.store
         per = store._per
         for where in range(block * per + _FIRST_PAGE, (block + 1) * per):
@@ -260,7 +258,12 @@ class Recovery:
             store._cursor = chain[0] * store._per + _FIRST_PAGE
         else:
             store._head = head
-        store.open()
+        try:
+            store.open()
+        except StoreFull:
+            # Worn out but for that block: a risk if this is cut too, and otherwise the end.
+            store._state[self.fallback] = fallback
+            store.open()
         if not self._settle(kept, void, replaced):
             return False
         store.sync()
@@ -271,7 +274,7 @@ class Recovery:
         return True
 
     def _worth_copying(self):
-        """The records of the head that count for something, at least one; None when one reads differently now."""
+        """The records of the head that count, at least one; None when one reads differently now."""
         store = self.store
         cut = [item[3] for item in self.pending]
         kept = []

@@ -11,7 +11,8 @@ from motelet.kvrecord import StoreError
 class Writer:
     """Made by `Store.writer(key, total)`. The key keeps its old value until `commit` returns.
 
-    One chunk (`Store.chunk_size` bytes) is held in RAM. Each `write` waits for at most one erase per chunk it completes.
+    One chunk (`Store.chunk_size` bytes) is held in RAM. A `write` waits for at most one erase for each
+    chunk it completes.
     """
 
     def __init__(self, store, key, total):

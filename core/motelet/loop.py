@@ -107,10 +107,10 @@ class Loop:
         """
         if stream in self._watchers:
             self.poller.modify(stream, events)
-        else:
-            if len(self._watchers) >= STREAMS_MAX:
-                raise RuntimeError("more than %d streams" % STREAMS_MAX)
+        elif len(self._watchers) < STREAMS_MAX:
             self.poller.register(stream, events)
+        else:
+            raise RuntimeError("more than %d streams" % STREAMS_MAX)
         self._watchers[stream] = task
 
     def unwatch(self, stream):
@@ -159,7 +159,6 @@ class Loop:
         self.running = False
 
     def _resume(self, task, now):
-        # No comprehension here: a local it shares would be a cell, made anew at each call.
         task.ready = False
         task.deadline = None
         try:
@@ -170,26 +169,18 @@ class Loop:
             elif self.clock.ticks_diff(now, task._started) >= _HEALTHY_MS:
                 task._backoff = 0
             next(task._generator)
-        except StopIteration:
-            self._ended(task)
         except Exception as exc:
-            self._failed(task, exc)
-
-    def _ended(self, task):
-        self._unwatch_all(task)
-        # A new list: step() may be iterating over the one there is.
-        self._tasks = [other for other in self._tasks if other is not task]
-
-    def _failed(self, task, exc):
-        self._unwatch_all(task)
-        task._generator = None
-        task._held = True
-        task._backoff = min(max(task._backoff * 2, _BACKOFF_MIN_MS), _BACKOFF_MAX_MS)
-        # The clock anew: a task may have blocked before it failed.
-        task.deadline = self.clock.ticks_add(self.clock.ticks_ms(), task._backoff)
-        self._on_error(task, exc)
-
-    def _unwatch_all(self, task):
-        for stream in list(self._watchers):
-            if self._watchers[stream] is task:
-                self.unwatch(stream)
+            for stream in list(self._watchers):
+                if self._watchers[stream] is task:
+                    self.unwatch(stream)
+            if isinstance(exc, StopIteration):
+                # A new list: step() may be iterating over the one there is.
+                self._tasks = list(self._tasks)
+                self._tasks.remove(task)
+                return
+            task._generator = None
+            task._held = True
+            task._backoff = min(max(task._backoff * 2, _BACKOFF_MIN_MS), _BACKOFF_MAX_MS)
+            # The clock anew: a task may have blocked before it failed.
+            task.deadline = self.clock.ticks_add(self.clock.ticks_ms(), task._backoff)
+            self._on_error(task, exc)

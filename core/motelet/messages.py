@@ -8,8 +8,6 @@ PUT = 1  # resource, content: bytes; the node holds this object (new, or changed
 DELETE = 2  # resource
 READY = 3  # everything the store held has been handed over
 ARRIVED = 4  # topic, payload: bytes; an MQTT message for DeviceTwin
-# to edgehub
-REFUSED = 5  # resource, reason; the node holds an object that it cannot use
 # to eventbus
 PUBLISH = 6  # topic, payload: str or bytes
 SUBSCRIBE = 7  # topic; kept across restarts

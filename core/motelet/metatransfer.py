@@ -4,7 +4,7 @@ from hashlib import sha256
 
 from micropython import const
 
-from motelet.cbor import Writer
+from motelet.cbor import BYTES, Writer
 
 _HEAD = const(80)  # bytes: tstr head, 64 bytes at most, bstr head
 WHOLE_SIZE_MAX = const(16384)  # bytes of a device, which DeviceTwin takes whole into RAM
@@ -25,8 +25,8 @@ class Transfer:
         self._hash = sha256()
         head = bytearray(_HEAD)
         writer = Writer(head)
-        writer.text(version)
-        writer.bytes_head(total)
+        writer.value(version)
+        writer.head(BYTES, total)
         self._sink = meta.store.writer(resource, writer.n + total)
         self._sink.write(memoryview(head)[: writer.n])
 

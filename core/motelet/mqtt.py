@@ -3,7 +3,8 @@
 The clients there are for MicroPython block in the middle of a packet, send a packet in five writes
 and never wrap their packet identifiers. Here the codec does no I/O and the client is one task of
 the loop: it takes what has arrived, sends what fits, and yields. A peer that stalls half-way
-through a packet delays nobody. Keepalive and publishing at QoS 0 from bytes allocate nothing.
+through a packet delays nobody. Keepalive and publishing at QoS 0 from bytes allocate nothing. What is
+said once a connection is in `mqttlink`, borrowed.
 
 Section numbers are those of the OASIS standard MQTT 3.1.1. QoS 2 is not spoken: it is neither
 asked for nor sent, and a broker may not exceed what was granted (3.8.4).
@@ -11,19 +12,15 @@ asked for nor sent, and a broker may not exceed what was granted (3.8.4).
 
 from micropython import const
 
+from motelet import borrow
 from motelet.loop import READ, WRITE
 
 PACKET_SIZE_MAX = 16384  # bytes of one packet either way, head included
 TOPIC_SIZE_MAX = 512  # bytes
 INFLIGHT_MAX = 8  # messages at QoS 1 that wait for their PUBACK, or for a connection
-SUBSCRIPTIONS_MAX = 64
 
 _CONNECT_MS = const(20000)  # from the start of the connection to CONNACK; a chip takes seconds for TLS
 _PINGRESP_MS = const(10000)
-_RETRY_MS = const(1000)
-_RETRY_MAX_MS = const(60000)
-_HEALTHY_MS = const(60000)  # a session this long starts the back-off anew
-_PENDING = const(16)  # beside the QoS of a subscription: SUBSCRIBE is still to be sent
 
 
 class Packets:
@@ -84,7 +81,7 @@ class Packets:
             shift += 7
         size = at + 1 - self.head + length
         if size > self._packet_max:
-            raise ValueError("packet of %d bytes, at most %d" % (size, self._packet_max))
+            borrow("mqttlink").too_large(size, self._packet_max)
         if self.head + size > self.end:
             if size > len(rx):
                 # Not before all of its head is here, and never more than the limit above.
@@ -103,15 +100,13 @@ class Packets:
         """Have `next` give the same packet again: nobody could take it now."""
         self.stop = self.head
 
-    def byte(self):
-        """-> the next byte of the body; ValueError beyond its end, as for `short` and `string`."""
-        if self.pos >= self.stop:
-            raise ValueError("packet ends too early")
-        self.pos += 1
-        return self.rx[self.pos - 1]
-
     def short(self):
-        return self.byte() << 8 | self.byte()
+        """-> the next two bytes of the body as a number; ValueError beyond its end, as for `string`."""
+        at = self.pos
+        if at + 2 > self.stop:
+            raise ValueError("packet ends too early")
+        self.pos = at + 2
+        return self.rx[at] << 8 | self.rx[at + 1]
 
     def string(self):
         """-> bytes with a length before them (1.5.3)."""
@@ -140,7 +135,7 @@ class Packets:
         """
         size = length + (2 if length < 128 else 3 if length < 16384 else 4)
         if size > self._packet_max:
-            raise ValueError("packet of %d bytes, at most %d" % (size, self._packet_max))
+            borrow("mqttlink").too_large(size, self._packet_max)
         if self._filled == self._sent:
             self._filled = self._sent = 0
             self._tx = self._small_tx
@@ -161,13 +156,11 @@ class Packets:
         self._filled += size
         return True
 
-    def put_byte(self, value):
-        self._tx[self._at] = value
-        self._at += 1
-
     def put_short(self, value):
-        self.put_byte(value >> 8)
-        self.put_byte(value & 255)
+        at = self._at
+        self._tx[at] = value >> 8
+        self._tx[at + 1] = value & 255
+        self._at = at + 2
 
     def put(self, data):
         """Append bytes to the packet begun."""
@@ -175,15 +168,12 @@ class Packets:
         self._at = at + len(data)
         self._tx[at : self._at] = data
 
-    def put_string(self, data):
-        self.put_short(len(data))
-        self.put(data)
-
     def publish(self, kind, topic, msg, pid):
         """Put a whole PUBLISH (3.3) there; -> False when there is no room now."""
         if not self.begin(kind, 2 + len(topic) + (2 if kind & 6 else 0) + len(msg)):
             return False
-        self.put_string(topic)
+        self.put_short(len(topic))
+        self.put(topic)
         if kind & 6:
             self.put_short(pid)
         self.put(msg)
@@ -199,10 +189,6 @@ class Packets:
     def left(self):
         """-> how many bytes wait to be written."""
         return self._filled - self._sent
-
-    def space(self):
-        """-> how many bytes there is room for behind those that wait."""
-        return len(self._tx) - self._filled if self._filled > self._sent else len(self._small_tx)
 
     def flush(self, stream):
         """Write what waits; -> True when bytes went out. OSError from the stream."""
@@ -229,8 +215,7 @@ class MQTTClient:
     """
 
     def __init__(self, client_id, dial, loop, random, log, user=None, password=None, keepalive=60, size=512):
-        self._names = [_bytes(client_id), None, None, _bytes(user), _bytes(password)]
-        self._will = 0  # the CONNECT flags of the will
+        self._names = [_bytes(client_id), None, None, _bytes(user), _bytes(password), 0]
         self._dial = dial
         self._loop = loop
         self._clock = loop.clock
@@ -238,17 +223,16 @@ class MQTTClient:
         self._log = log
         self._keepalive = keepalive
         self._packets = Packets(size)
-        self._subscriptions = {}
+        self._subscriptions = {}  # topic -> QoS
         self._queue = []  # at QoS 1, oldest first: [pid, topic, message, first byte, sent]
         self._pid = 0
-        self._callback = None
-        self._task = self.waiter = None
+        self._callback = self._task = self.waiter = None
         self._wanted = False
-        self.connected = False
         self._reset()
 
     def _reset(self):
         self.connected = self._held = False
+        self._pending = False  # true: a subscription is PENDING
         self._asked = None  # when an answer was asked for that must come (CONNACK, PINGRESP)
         self._said = self._heard = self._clock.ticks_ms()
         self._packets.reset()
@@ -260,7 +244,7 @@ class MQTTClient:
     def set_last_will(self, topic, msg, retain=False, qos=0):
         self._names[1] = _bytes(topic)
         self._names[2] = _bytes(msg)
-        self._will = 4 | qos << 3 | retain << 5
+        self._names[5] = 4 | qos << 3 | retain << 5  # the CONNECT flags of the will
 
     def connect(self):
         """Have the task keep a connection."""
@@ -298,20 +282,15 @@ class MQTTClient:
         return True
 
     def subscribe(self, topic, qos=0):
-        """Subscribe now and after each reconnect. ValueError over SUBSCRIPTIONS_MAX."""
-        if topic not in self._subscriptions and len(self._subscriptions) >= SUBSCRIPTIONS_MAX:
-            raise ValueError("more than %d subscriptions" % SUBSCRIPTIONS_MAX)
-        self._subscriptions[topic] = qos | _PENDING
+        """Subscribe now and after each reconnect. ValueError over mqttlink.SUBSCRIPTIONS_MAX."""
+        borrow("mqttlink").want(self._subscriptions, topic, qos)
+        self._pending = True
         self.wake()
 
     def unsubscribe(self, topic):
         """Unsubscribe; -> False when the packet has no room now."""
-        name = _bytes(topic)
-        if self.connected:
-            if not self._packets.begin(0xA2, 4 + len(name)):
-                return False
-            self._packets.put_short(self._next_pid())
-            self._packets.put_string(name)
+        if self.connected and not borrow("mqttlink").unsubscribe(self._packets, topic, self._next_pid()):
+            return False
         self._subscriptions.pop(topic, None)
         self.wake()
         return True
@@ -326,7 +305,7 @@ class MQTTClient:
         """The task: connect, serve, and after a loss wait and connect again."""
         self._task = task
         clock = self._clock
-        delay = _RETRY_MS
+        delay = 0
         while True:
             while not self._wanted:
                 yield
@@ -345,11 +324,7 @@ class MQTTClient:
                 if stream is not None:
                     self._loop.unwatch(stream)
                     stream.close()
-            now = clock.ticks_ms()
-            if clock.ticks_diff(now, began) > _HEALTHY_MS:
-                delay = _RETRY_MS
-            until = clock.ticks_add(now, delay // 2 + (delay // 2 * self._random(1)[0] >> 8))
-            delay = min(delay * 2, _RETRY_MAX_MS)
+            delay, until = borrow("mqttlink").back_off(clock, began, delay, self._random(1)[0])
             while clock.ticks_diff(until, clock.ticks_ms()) > 0:
                 task.sleep(clock.ticks_diff(until, clock.ticks_ms()))
                 yield
@@ -359,7 +334,8 @@ class MQTTClient:
         task.sleep(_CONNECT_MS)
         yield  # until the connection stands, or failed
         packets = self._packets
-        self._hello()
+        borrow("mqttlink").hello(packets, self._names, self._keepalive)
+        self._asked = self._clock.ticks_ms()
         watched = READ | WRITE
         while self._wanted:
             self._receive(stream)
@@ -377,25 +353,6 @@ class MQTTClient:
             yield
         packets.begin(0xE0, 0)
         packets.flush(stream)
-
-    def _hello(self):
-        flags = 2 | self._will
-        length = 10
-        for i in range(5):
-            if self._names[i] is not None:
-                length += 2 + len(self._names[i])
-        if self._names[3] is not None:
-            flags |= 0x80 if self._names[4] is None else 0xC0
-        packets = self._packets
-        packets.begin(0x10, length)
-        packets.put_string(b"MQTT")
-        packets.put_byte(4)
-        packets.put_byte(flags)
-        packets.put_short(self._keepalive)
-        for name in self._names:
-            if name is not None:
-                packets.put_string(name)
-        self._asked = self._clock.ticks_ms()
 
     def _receive(self, stream):
         packets = self._packets
@@ -418,11 +375,11 @@ class MQTTClient:
     def _handle(self, kind):
         packets = self._packets
         if not self.connected:
-            packets.byte()
-            code = packets.byte()
-            if kind != 0x20 or code:
-                raise ValueError("refused by the broker: packet %d, code %d" % (kind, code))
-            self._connected()
+            borrow("mqttlink").welcome(kind, packets, self._subscriptions, self._queue)
+            self.connected = self._pending = True
+            self._asked = None
+            self._log.info("eventbus", "connected")
+            self._wake_waiter()
         elif kind & 0xF0 == 0x30:
             self._publish(kind)
         elif kind == 0x40:
@@ -434,21 +391,8 @@ class MQTTClient:
                     break
         elif kind == 0xD0:
             self._asked = None
-        elif kind == 0x90:
-            if packets.rx[packets.stop - 1] & 0x80:
-                self._log.warning("eventbus", "subscription refused", "pid", packets.short())
-        elif kind != 0xB0:
-            raise ValueError("packet of kind %d from the broker" % kind)
-
-    def _connected(self):
-        self.connected = True
-        self._asked = None
-        for topic in self._subscriptions:
-            self._subscriptions[topic] |= _PENDING
-        for entry in self._queue:
-            entry[4] = False
-        self._log.info("eventbus", "connected")
-        self._wake_waiter()
+        else:
+            borrow("mqttlink").other(kind, packets, self._log)
 
     def _wake_waiter(self):
         if self.waiter is not None:
@@ -469,16 +413,10 @@ class MQTTClient:
         if not self.connected:
             return
         packets = self._packets
-        for topic in self._subscriptions:
-            qos = self._subscriptions[topic]
-            if qos & _PENDING:
-                name = _bytes(topic)
-                if not packets.begin(0x82, 5 + len(name)):
-                    return
-                packets.put_short(self._next_pid())
-                packets.put_string(name)
-                packets.put_byte(qos & 1)
-                self._subscriptions[topic] = qos & 1
+        if self._pending:
+            self._pending = borrow("mqttlink").subscribe(packets, self._subscriptions, self._next_pid)
+            if self._pending:
+                return
         for entry in self._queue:
             if not entry[4]:
                 if not packets.publish(entry[3], entry[1], entry[2], entry[0]):

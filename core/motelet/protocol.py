@@ -30,6 +30,9 @@ REPORT = const(13)
 STATE = const(14)
 EVENT = const(15)
 TIME = const(16)
+RENEW = const(17)
+CSR = const(18)
+CERTIFICATE = const(19)
 
 # Codes of NACK.
 TOO_LARGE = const(1)
@@ -58,6 +61,9 @@ VALUE_SIZE_MAX = const(512)
 REASON_SIZE_MAX = const(200)
 # Bytes of a blob in one BLOB.
 CHUNK_SIZE_MAX = const(2048)
+# Bytes of DER in CSR and in CERTIFICATE.
+CSR_SIZE_MAX = const(512)
+CERTIFICATE_SIZE_MAX = const(1024)
 # Milliseconds: a board that sent nothing for the first pings; after the second without a byte a link is dead.
 PING_MS = const(15000)
 DEAD_MS = const(45000)

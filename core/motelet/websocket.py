@@ -1,18 +1,19 @@
 """The client half of WebSocket (RFC 6455) without input or output, for one connection at a time.
 
-The caller moves bytes: it reads from its stream into `room()` and says so with `received`, asks `next`
-what has come, and writes what `request`, `frame`, `pong` and `close` made. Both buffers are made once and
-serve every connection, and a frame that came in one piece is handed out where it lies, so an exchange of
-messages runs without an allocation.
+The caller moves bytes: it reads from its stream into `room()`, adds their number to `fill`, asks `next`
+what has come, and writes what `frame` and `pong` made. Both buffers are made once and serve every connection,
+and a frame that came in one piece is handed out where it lies, so an exchange of messages runs without
+an allocation.
 
 What this client has no use for is refused with the closing code the RFC has for it: extensions (1002) and
 text messages (1003; every message of the link is binary).
+
+How a connection begins and ends is in `wshandshake`, which a board borrows.
 """
 
-from binascii import b2a_base64
-from hashlib import sha1
-
 from micropython import const
+
+from motelet import borrow
 
 # What `next` returns. MESSAGE, CLOSE, PING and PONG are the opcodes of RFC 6455, 5.2, and serve to send too.
 NEED_MORE = const(0)
@@ -31,23 +32,17 @@ SIZE_MAX = const(65535)
 
 _CONTROL_MAX = const(125)  # bytes of payload of a control frame
 _CONTROL_FRAME_MAX = const(127)  # the same with its header
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class WebSocketError(ValueError):
-    """The server broke the protocol or a limit; the connection is of no use any more.
+    """The connection is of no use any more.
 
-    `code` is the status (RFC 6455, 7.4.1) to close with, if it is open; `reason` says what is wrong.
+    Its `args` are the status to close with (RFC 6455, 7.4.1), if it is open, and a text: what is wrong.
     """
-
-    def __init__(self, code, reason):
-        super().__init__("WebSocket: %d %s" % (code, reason))
-        self.code = code
-        self.reason = reason
 
 
 class Client:
-    """One end of a connection.
+    """One end of a connection, which `wshandshake.request` begins.
 
     rx_size: bytes of the largest message that is taken, in fragments or not, ANSWER_SIZE_MAX to SIZE_MAX.
     tx_size: bytes of the largest message that is sent, 125 to SIZE_MAX. ValueError for others.
@@ -65,34 +60,12 @@ class Client:
         self._view = memoryview(self.rx)
         # Masking takes four bytes at a time.
         self.tx = bytearray(PAYLOAD + (tx_size + 3 & ~3))
+        # Here, so that the first frame does not make the table of attributes grow.
         self.off = self.len = 0
 
-    def request(self, host, path, key, subprotocol):
-        """Forget the last connection; return the request (bytes) that begins a new one.
-
-        host: value of the Host header; path: absolute, maybe with a query; subprotocol: the one that the
-        answer has to name; key: base64 of 16 random bytes. All are str. ValueError for white space in one.
-        """
-        if len((host + path + key + subprotocol).split()) != 1:
-            raise ValueError("WebSocket request with white space")
-        # rx[:_held]: fragments of a message, _more to come; rx[_at:_fill]: bytes that came, not looked at.
-        self._held = self._at = self._fill = self.start = self.end = 0
-        self._more = False
-        self._subprotocol = subprotocol.encode()
-        self._accept = b2a_base64(sha1(key.encode() + _GUID).digest()).strip()
-        return (
-            "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n"
-            % (path, host, key, subprotocol)
-        ).encode()
-
     def room(self):
-        """Where the next bytes are to be read to; after NEED_MORE there is always room."""
-        return self._view[self._fill :] if self._fill else self.rx
-
-    def received(self, count):
-        """`count` bytes have been read to the beginning of `room()`."""
-        self._fill += count
+        """Where to read the next bytes to; count them in `fill` then. After NEED_MORE there is room."""
+        return self._view[self.fill :] if self.fill else self.rx
 
     def next(self):
         """What came: once OPEN, then MESSAGE, PING, PONG or CLOSE; NEED_MORE when no more of it is whole.
@@ -100,112 +73,60 @@ class Client:
         Raises WebSocketError.
         """
         if self._accept:
-            return self._answer()
-        if not self._more:
-            self._held = 0
-        view = self._view
-        size = self._header()
-        while 0 <= size <= self._fill - self.start:
-            first = self.rx[self._at]
-            self._at = self.end = self.start + size
-            if first & CLOSE:
-                if first & 15 == CLOSE:
-                    self._closed()
-                return first & 15
-            if first == 0x80 | MESSAGE:
-                return MESSAGE
-            # A fragment: its payload goes right behind what there is of the message.
-            view[self._held : self._held + size] = view[self.start : self.end]
-            self.start = 0
-            self._held += size
-            self.end = self._held
-            self._more = first < 0x80
-            if not self._more:
-                return MESSAGE
-            size = self._header()
-        # What is left is a part of a frame. At the front there is room behind it for the rest.
-        size = self._fill - self._at
-        if size and self._at > self._held:
-            view[self._held : self._held + size] = view[self._at : self._fill]
-        self._at = self._held
-        self._fill = self._held + size
-        return NEED_MORE
-
-    def _header(self):
-        # RFC 6455, 5.2. Sets start and returns the size of the payload, -1 when the header is not whole.
+            return borrow("wshandshake").answer(self)
+        # rx[:_held]: fragments of a message, _more to come; rx[_at:fill]: came, but not looked at yet.
+        self._held = self._held if self._more else 0
         rx = self.rx
-        at = self._at
-        left = self._fill - at
-        if left < 2:
-            return -1
-        first = rx[at]
-        size = rx[at + 1]
-        opcode = first & 15
-        self.start = at + 2
-        if opcode & CLOSE:
-            wrong = opcode > PONG or size > _CONTROL_MAX or first < 0x80
-        else:
-            wrong = opcode > MESSAGE or (opcode == 0) != self._more
-        if wrong or first & 0x70 or size & 0x80:  # out of place, or a bit of an extension, or masked
-            raise WebSocketError(1002, "frame header %02x %02x" % (first, size))
-        if opcode == 1:
-            raise WebSocketError(1003, "text message")
-        if opcode & CLOSE:
-            return size
-        if size == 126:
-            if left < 4:
-                return -1
-            self.start = at + 4
-            size = rx[at + 2] << 8 | rx[at + 3]
-            if size < 126:
-                raise WebSocketError(1002, "length longer than need be")
-        elif size == 127:  # a length of 64 bits follows
-            size = SIZE_MAX + 1
-        if self._held + size > len(rx) - _CONTROL_FRAME_MAX:
-            raise WebSocketError(1009, "message too big")
-        return size
-
-    def _answer(self):
-        # RFC 6455, 4.1: what the client has to check.
-        head = bytes(self._view[: self._fill])
-        size = head.find(b"\r\n\r\n")
-        if size > ANSWER_SIZE_MAX or size < 0 and self._fill >= ANSWER_SIZE_MAX + 4:
-            raise WebSocketError(1009, "answer too long")
-        if size < 0:
-            return NEED_MORE
-        self._at = size + 4
-        lines = head[:size].split(b"\r\n")
-        if lines[0].split(None, 2)[:2] != [b"HTTP/1.1", b"101"]:
-            raise WebSocketError(1002, "answer %r" % lines[0][:80])
-        fields = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            fields[name.lower()] = value.strip()
-        if fields.get(b"sec-websocket-protocol") != self._subprotocol:
-            raise WebSocketError(1002, "another subprotocol")
-        if (
-            fields.get(b"sec-websocket-accept") != self._accept
-            or fields.get(b"upgrade", b"").lower() != b"websocket"
-            or b"upgrade" not in fields.get(b"connection", b"").lower()
-            or b"sec-websocket-extensions" in fields
-        ):
-            raise WebSocketError(1002, "answer that does not fit the request")
-        self._accept = None
-        return OPEN
-
-    def _closed(self):
-        # RFC 6455, 5.5.1 and 7.4: nothing, or a code and maybe a reason.
-        at = self.start
-        self.code = code = self.rx[at] << 8 | self.rx[at + 1] if self.end > at + 1 else 1005
-        if self.end == at:
-            self.reason = ""
-        elif 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999:
-            try:
-                self.reason = str(self._view[at + 2 : self.end], "utf-8")
-            except UnicodeError:
-                raise WebSocketError(1007, "close reason that is not UTF-8")
-        else:
-            raise WebSocketError(1002, "close code %d" % code)
+        while self.fill - self._at > 1:
+            first = rx[self._at]
+            size = rx[self._at + 1]
+            start = self._at + 2
+            opcode = first & 15
+            wrong = (
+                opcode > PONG or size > _CONTROL_MAX or first < 0x80
+                if opcode & CLOSE
+                else opcode > MESSAGE or (opcode == 0) != self._more
+            )
+            if wrong or first & 0x70 or size & 0x80:  # out of place, or a bit of an extension, or masked
+                raise WebSocketError(1002, "frame header %02x %02x" % (first, size))
+            if opcode == 1:
+                raise WebSocketError(1003, "text message")
+            if size == 126:
+                if self.fill - start < 2:
+                    break
+                size = rx[start] << 8 | rx[start + 1]
+                start += 2
+                if size < 126:
+                    raise WebSocketError(1002, "length longer than need be")
+            elif size == 127:  # a length of 64 bits follows
+                size = SIZE_MAX + 1
+            if not opcode & CLOSE and self._held + size > len(rx) - _CONTROL_FRAME_MAX:
+                raise WebSocketError(1009, "message too big")
+            end = start + size
+            if end > self.fill:
+                break
+            self._at = end
+            if not opcode & CLOSE and first != 0x80 | MESSAGE:
+                # A fragment: its payload goes right behind what there is of the message.
+                self._view[self._held : self._held + size] = self._view[start:end]
+                self._held = end = self._held + size
+                self._more = first < 0x80
+                if self._more:
+                    continue
+                start = 0
+                opcode = MESSAGE
+            self.start = start
+            self.end = end
+            if opcode == CLOSE:
+                borrow("wshandshake").closed(self)
+            return opcode
+        # What is left is a part of a frame. At the front there is room behind it for the rest.
+        size = self.fill - self._at
+        if size and self._at > self._held:
+            self._view[self._held : self._held + size] = self._view[self._at : self.fill]
+        self._at = self._held
+        self.fill = self._held + size
+        return NEED_MORE
 
     def frame(self, opcode, size, mask):
         """Make a frame of the `size` bytes at tx[PAYLOAD:], which are masked where they lie.
@@ -239,14 +160,3 @@ class Client:
         for i in range(size):
             self.tx[PAYLOAD + i] = self.rx[self.start + i]
         self.frame(PONG, size, mask)
-
-    def close(self, code, reason, mask):
-        """Make a closing frame with as much of `reason` (str) as fits."""
-        data = reason.encode()
-        while len(data) > _CONTROL_MAX - 2:
-            reason = reason[:-1]
-            data = reason.encode()
-        self.tx[PAYLOAD] = code >> 8
-        self.tx[PAYLOAD + 1] = code & 255
-        self.tx[PAYLOAD + 2 : PAYLOAD + 2 + len(data)] = data
-        self.frame(CLOSE, 2 + len(data), mask)

@@ -55,6 +55,11 @@ class Port:
         sock = net.connect(self._addresses.next(host, port))
         return runtime.stream(sock, context, server_name or host)
 
+    def listen(self, host, port):
+        from motelet.ports.unix.listener import Listener
+
+        return Listener(host, port)
+
     def serial(self, path, baudrate, parity="N", stopbits=1):
         from motelet.ports.unix import serial
 

@@ -55,6 +55,7 @@ UP = [
     [protocol.REPORT, 3, 4, b"x" * protocol.VALUE_SIZE_MAX, NOW],
     [protocol.STATE, 3, 4, "offline", NOW, "no answer from unit 3"],
     [protocol.EVENT, 9, "SYS/dis/upload_records", NOW, b"\xff\x00"],
+    [protocol.CSR, b"x" * protocol.CSR_SIZE_MAX],
 ]
 DOWN = [
     [protocol.WELCOME, protocol.VERSION, NOW, protocol.WINDOW_MAX],
@@ -75,6 +76,8 @@ DOWN = [
     [protocol.BLOB, SHA256, 0, 0, b""],
     [protocol.BLOB, SHA256, 2048, 4096, b"x" * protocol.CHUNK_SIZE_MAX],
     [protocol.TIME, NOW],
+    [protocol.RENEW],
+    [protocol.CERTIFICATE, b"x" * protocol.CERTIFICATE_SIZE_MAX],
 ]
 # One thing wrong in each, mostly a limit passed by one.
 WRONG_UP = [
@@ -97,6 +100,11 @@ WRONG_UP = [
     [protocol.HELLO, 1, 1, DIGEST, {1: 1}],
     [protocol.HELLO, 1, 1, DIGEST, {"more": [1]}],
     [protocol.HELLO, 1, 1, DIGEST, {"more": None}],
+    [protocol.HELLO, 1, 1, DIGEST, {"renew": 1}],
+    [protocol.CSR],
+    [protocol.CSR, b""],
+    [protocol.CSR, "text"],
+    [protocol.CSR, b"x" * (protocol.CSR_SIZE_MAX + 1)],
     [protocol.HELLO, 1, 1, DIGEST, {str(i): i for i in range(33)}],
     [protocol.HAVE, 1, {}],
     [protocol.HAVE, True, {RESOURCE: 12}],
@@ -221,10 +229,10 @@ def test_the_bridge_refuses_what_the_grammar_does(message):
 
 
 def test_every_kind_is_in_the_grammar_once():
-    assert sorted({message[0] for message in UP + DOWN}) == list(range(17))
+    assert sorted({message[0] for message in UP + DOWN}) == list(range(20))
 
 
-@pytest.mark.parametrize("message", [[17, 1], [17, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
+@pytest.mark.parametrize("message", [[20, 1], [20, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
 def test_a_later_kind_has_a_seq_to_refuse_it_by(message):
     assert VALIDATOR.validate(written(message), root_type="later").valid
     assert not VALIDATOR.validate(written(message), root_type="message").valid
@@ -233,7 +241,7 @@ def test_a_later_kind_has_a_seq_to_refuse_it_by(message):
     assert (error.value.seq, error.value.code) == (message[1], protocol.UNKNOWN)
 
 
-@pytest.mark.parametrize("message", [[16, 1], [17], [17, -1], [17, "1"], [18, 0]])
+@pytest.mark.parametrize("message", [[19, 1], [20], [20, -1], [20, "1"], [21, 0]])
 def test_a_later_kind_without_a_seq_is_not_in_the_grammar(message):
     assert not VALIDATOR.validate(written(message), root_type="later").valid
 

@@ -12,6 +12,7 @@ from websockets.protocol import OPEN as STATE_OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
+from motelet import wshandshake
 from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, PONG, Client, WebSocketError
 
 SIZE = 1024
@@ -24,7 +25,7 @@ def answered():
     """A Client with the request it sent, and the bytes a real server answers it with."""
     client = Client(SIZE, SIZE)
     server = ServerProtocol(subprotocols=[SUBPROTOCOL])
-    server.receive_data(client.request("bridge", "/motelet/v1", KEY, SUBPROTOCOL))
+    server.receive_data(wshandshake.request(client, "bridge", "/motelet/v1", KEY, SUBPROTOCOL))
     (request,) = server.events_received()
     server.send_response(server.accept(request))
     return client, b"".join(server.data_to_send()), server
@@ -41,7 +42,7 @@ def ours(client, data, cuts):
                 count = min(len(room), end - begin)
                 assert count
                 room[:count] = data[begin : begin + count]
-                client.received(count)
+                client.fill += count
                 begin += count
                 while (event := client.next()) != NEED_MORE:
                     payload = bytes(client.rx[client.start : client.end])
@@ -49,7 +50,7 @@ def ours(client, data, cuts):
                     if event == CLOSE:
                         return found, None
     except WebSocketError as error:
-        return found, error.code if "longer than need be" not in error.reason else LONG_LENGTH
+        return found, error.args[0] if "longer than need be" not in error.args[1] else LONG_LENGTH
     return found, None
 
 

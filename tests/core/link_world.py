@@ -1,14 +1,15 @@
 """A hub, the far end of its link by script, and what is between: for the tests of EdgeHub."""
 
+import gc
 from binascii import b2a_base64
 from hashlib import sha1
 
 from motelet import protocol
 from motelet.bus import Bus
 from motelet.cbor import Reader, Writer
-from motelet.device import Device, Property
+from motelet.device import Device, Property, Spec
 from motelet.edgehub import EdgeHub
-from motelet.kvlog import StoreFull
+from motelet.kvrecord import StoreFull
 from motelet.log import Log
 from motelet.loop import Loop
 from motelet.metamanager import MetaManager
@@ -45,20 +46,23 @@ class DictStore:
         return len(value)
 
     def writer(self, key, total):
-        return DictWriter(self, key)
+        return DictWriter(self, key, total)
 
 
 class DictWriter:
-    def __init__(self, store, key):
+    def __init__(self, store, key, total):
         self.store = store
         self.key = key
-        self.value = b""
+        self.value = bytearray(total)
+        self.at = 0
 
     def write(self, chunk):
-        self.value += bytes(chunk)
+        self.value[self.at : self.at + len(chunk)] = chunk
+        self.at += len(chunk)
 
     def commit(self, digest=None):
-        self.store.put(self.key, self.value)
+        assert self.at == len(self.value)
+        self.store.data[self.key] = self.value
 
     def abort(self):
         self.value = None
@@ -92,6 +96,7 @@ class World:
     """A hub, its virtual clock, and the far ends of the connections it opened. Also the hub's port."""
 
     def __init__(self, store=None):
+        gc.collect()  # the world before this one, or a board's heap is soon in pieces
         self.clock = Clock()
         self.poller = MemoryPoller(self.clock)
         self.errors = []
@@ -108,6 +113,10 @@ class World:
         self.hub = EdgeHub(self, self.loop, log, self.meta, self.reports, _CONFIG, None)
         self.task = self.loop.spawn("edgehub", self.hub.run)
         self.times = []
+        self.built_ms = 0  # a platform that keeps the time
+
+    def epoch_ms(self):
+        return self.clock.now_ms
 
     def random(self, n):
         return b"r" * n
@@ -118,7 +127,8 @@ class World:
     def tcp(self, host, port, context, server_name):
         if self.refuse:
             raise self.refuse
-        mine, theirs = MemoryStream.pair(3072)
+        mine, theirs = MemoryStream(2560), MemoryStream(1536)
+        mine.peer, theirs.peer = theirs, mine
         self.links.append(theirs)
         return mine
 
@@ -153,6 +163,7 @@ class Cloud:
         self.stream = stream
         self.bytes = b""
         self.pings = 0
+        self.writer = Writer(bytearray(2400))
 
     def read(self):
         buf = bytearray(512)
@@ -179,18 +190,20 @@ class Cloud:
         head = (
             bytes([0x80 | opcode, size]) if size < 126 else bytes([0x80 | opcode, 126, size >> 8, size & 255])
         )
-        assert self.stream.write(head + payload) == len(head) + size
+        assert self.stream.write(head) == len(head) and (not size or self.stream.write(payload) == size)
 
     def say(self, message):
-        buf = bytearray(2600)
-        writer = Writer(buf)
-        writer.value(message)
-        self.frame(2, bytes(buf[: writer.n]))
+        self.writer.n = 0
+        self.writer.value(message)
+        self.frame(2, self.writer.buf[: self.writer.n])
 
     def heard(self):
         """-> the messages since the last call; pings are counted and answered."""
-        self.world.run()
-        self.read()
+        size = -1
+        while size < len(self.bytes):  # the stream may hold less than there is to say
+            size = len(self.bytes)
+            self.world.run()
+            self.read()
         messages = []
         reader = Reader()
         while self.bytes:
@@ -200,8 +213,9 @@ class Cloud:
             if size == 126:
                 size = self.bytes[2] << 8 | self.bytes[3]
                 at = 4
-            mask = self.bytes[at : at + 4]
-            payload = bytes([self.bytes[at + 4 + i] ^ mask[i & 3] for i in range(size)])
+            payload = bytearray(self.bytes[at + 4 : at + 4 + size])
+            for i in range(size):
+                payload[i] ^= self.bytes[at + (i & 3)]
             self.bytes = self.bytes[at + 4 + size :]
             if opcode == 9:
                 self.pings += 1
@@ -220,7 +234,7 @@ def encoded(value):
 
 
 def prop(name="setpoint", value=21.5):
-    item = Property(Device("default/device/d1"), name, "FLOAT", 0)
+    item = Property(Device("default/device/d1"), Spec(name, "FLOAT", 0, None, None, 1000, 1000), 0)
     item.value = value
     item.time_ms = 1800000000123
     return item

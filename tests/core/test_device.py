@@ -1,8 +1,9 @@
 """Devices: what `load` makes of an effective Device, and what of a desired value may reach a driver."""
 
 from motelet import device
-from motelet.cbor import CborError, Writer
-from motelet.device import convert, load
+from motelet.cbor import ARRAY, MAP, CborError, Writer
+from motelet.desired import convert
+from motelet.devload import load, share
 from tests_util import raises
 
 
@@ -47,7 +48,7 @@ def test_a_device_is_what_its_item_says():
     content["methods"] = [{"name": "ignored"}]
     lamp = load("default/device/lamp", encode(content))
     assert (lamp.id, lamp.resource) == ("default/lamp", "default/device/lamp")
-    assert (lamp.protocol, lamp.config) == ("modbus", {"ip": "10.0.0.5", "port": 502})
+    assert lamp.config == content["protocol"]
     assert (lamp.state, lamp.reason, lamp.flags, lamp.mapper) == ("unknown", "", 0, None)
     level, on = lamp.properties
     assert level.device is lamp
@@ -56,9 +57,16 @@ def test_a_device_is_what_its_item_says():
     assert level.flags == device.READ_WRITE | device.APPLY
     assert level.visitor == encode(content["properties"][0]["visitors"])
     assert level.metadata is None  # it only matters to a command
-    assert level.raw is level.value is level.observed is level.time_ms is None
+    assert level.value is level.observed is level.time_ms is None
     assert (on.flags, on.limits, on.visitor, on.desired) == (device.TO_CLOUD, None, None, None)
     assert (on.collect_ms, on.report_ms) == (1000, 1000)
+
+
+def test_a_state_is_reported_unless_it_is_said_not_to_be():
+    for report in ({}, {"reportToCloud": True}, {"reportCycle": 1000}):
+        content = effective()
+        content["stateReport"] = report
+        assert load("default/device/lamp", encode(content)).flags == device.TO_CLOUD
 
 
 def test_momentary_keeps_the_metadata_of_its_command():
@@ -85,11 +93,48 @@ def test_a_cycle_of_zero_is_the_default():
 def test_equal_devices_share_what_is_equal():
     one = make(plain(minimum="0", maximum="99"))
     two = make(plain(minimum="0", maximum="99"), others=(one,))
-    assert two.properties[0].name is one.properties[0].name
-    assert two.properties[0].limits is one.properties[0].limits
-    # 0 == 0.0 == False: what is equal and of another type is not the same.
-    assert device.share((0, 99), "limits", (one,)) is one.properties[0].limits
-    assert device.share(False, "collect_ms", (one,)) is False
+    assert two.properties[0].spec is one.properties[0].spec
+    far = make({"name": "on", "type": "BOOLEAN"}, plain(minimum="0", maximum="99"), others=(one,))
+    assert far.properties[1].spec != one.properties[0].spec  # another place in the device
+    assert far.properties[1].name is one.properties[0].name
+
+
+def test_what_is_shared_is_equal_in_every_field():
+    one = make(plain(minimum="0", maximum="99"))
+    spec = one.properties[0].spec
+    assert share(type(spec)(*spec), (one,)) is spec
+    for change in (
+        {"name": "other"},
+        {"type": "FLOAT"},
+        {"minimum": "1"},
+        {"visitors": {"configData": {}}},
+        {"collectCycle": 999},
+        {"reportCycle": 999},
+    ):
+        fields = plain(minimum="0", maximum="99")
+        fields.update(change)
+        assert make(fields, others=(one,)).properties[0].spec is not spec, change
+
+
+def test_times_and_numbers_are_those_of_each():
+    lamp = make(plain(), {"name": "on", "type": "BOOLEAN"})
+    items = (lamp,) + lamp.properties
+    assert [item.time_ms for item in items] == [None, None, None]
+    for n, item in enumerate(items):
+        flags = item.flags
+        item.time_ms = 1800000000000 + n
+        item.ref = 4096 + n
+        item.flags |= device.DIRTY
+        assert item.flags & 255 == flags | device.DIRTY
+    assert [item.time_ms for item in items] == [1800000000000, 1800000000001, 1800000000002]
+    assert [item.ref for item in items] == [4096, 4097, 4098]
+    lamp.properties[0].ref = 0
+    lamp.properties[0].time_ms = None
+    assert (lamp.properties[0].ref, lamp.properties[0].time_ms) == (0, None)
+
+
+def test_a_property_has_no_other_attribute():
+    raises(AttributeError, getattr, make(plain()).properties[0], "raw")
 
 
 # What is refused: the property as it would be in the item, and what the text must name.
@@ -129,9 +174,9 @@ def test_a_property_listed_twice_is_refused():
 
 def test_more_properties_than_the_limit_are_refused():
     writer = Writer(bytearray(4096))
-    writer.map(1)
-    writer.text("properties")
-    writer.array(65)
+    writer.head(MAP, 1)
+    writer.value("properties")
+    writer.head(ARRAY, 65)
     for i in range(65):
         writer.value({"name": str(i), "type": "INT"})
     content = bytes(writer.buf[: writer.n])

@@ -3,7 +3,8 @@
 from twin_world import World, content, prop
 
 from motelet.device import APPLY, DIRTY, INFLIGHT
-from motelet.devicetwin import DEVICES_MAX, find
+from motelet.devicetwin import find
+from motelet.devicetwin.spec import DEVICES_MAX
 from motelet.messages import PUT
 from tests_util import heap_locked
 

@@ -55,16 +55,19 @@ def test_a_bridge_that_never_answers_is_left():
     assert len(world.links) >= 2 and any("not open after" in line for line in world.lines)
 
 
+def garbage_ends(payload):
+    # A world of its own, gone on return: a board's heap has no room for two.
+    world = World()
+    world.connect().frame(2, payload)
+    world.run()
+    assert not world.hub.connected and not world.errors, payload
+    world.connect()
+    assert world.hub.connected
+
+
 def test_garbage_ends_the_link_and_not_the_gateway():
     for payload in (b"", b"\xff", b"\x80", b"\x9f", b"\x82\x07", b"\x82\x63abc\x01", b"\xa0"):
-        world = World()
-        cloud = world.connect()
-        cloud.frame(2, payload)
-        world.run()
-        assert not world.hub.connected, payload
-        assert not world.errors
-        world.connect()
-        assert world.hub.connected
+        garbage_ends(payload)
 
 
 def test_a_keepalive_round_allocates_nothing():

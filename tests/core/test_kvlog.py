@@ -4,9 +4,9 @@ import hashlib
 from binascii import crc32
 
 from nor import Nor
-from tests_util import heap_locked, raises
 
 from motelet.kvlog import BATCH_MAX, KEY_SIZE_MAX, Store, StoreError, StoreFull
+from tests_util import heap_locked, raises
 
 
 def make(blocks=8, prog_size=32):
@@ -231,7 +231,11 @@ def test_a_value_may_be_any_buffer():
     store.put("a", bytearray(b"bytearray"))
     store.put("b", memoryview(b"memoryview")[2:])
     store.put("c", memoryview(pattern(600))[1:])
-    assert store.get("a") == b"bytearray" and store.get("b") == b"moryview" and store.get("c") == pattern(600)[1:]
+    assert (
+        store.get("a") == b"bytearray"
+        and store.get("b") == b"moryview"
+        and store.get("c") == pattern(600)[1:]
+    )
 
 
 def test_flash_limits():
@@ -263,13 +267,11 @@ def test_program_size_256():
 def test_full_is_said_before_anything_is_lost_and_deleting_works():
     store = make()
     kept = {}
-    for i in range(1000):
-        try:
-            store.put("key/%d" % i, pattern(300))
-        except StoreFull as error:
-            assert error.code == "full"
-            break
-        kept["key/%d" % i] = 1
+    while store.used + 11 <= store._limit():
+        key = "key/%d" % len(kept)
+        store.put(key, pattern(300))
+        kept[key] = 1
+    assert raises(StoreFull, store.put, "key/full", pattern(300)).code == "full"
     assert 15 < len(kept) < 30
     raises(StoreFull, store.put, "another", pattern(300))
     raises(StoreFull, store.put, "large", pattern(700))

@@ -1,9 +1,9 @@
 """Flash that loses bits, or was never a store."""
 
 from nor import Nor
-from tests_util import raises
 
 from motelet.kvlog import Store, StoreFull
+from tests_util import raises
 
 
 def make(blocks=8, prog_size=32):

@@ -1,9 +1,9 @@
 """Flash that wears out, and failures in the middle of a call."""
 
 from nor import Nor
-from tests_util import raises
 
 from motelet.kvlog import Store, StoreError, StoreFull
+from tests_util import raises
 
 
 def make(blocks=8, prog_size=32):

@@ -1,12 +1,13 @@
 """Log lines: their form, what they leave out, and that no value can forge one."""
 
+from motelet import borrow
 from motelet.log import LEVELS, LINE_SIZE_MAX, Log
-from tests_util import IS_MICROPYTHON, Clock, raises
+from tests_util import IS_MICROPYTHON, raises
 
 
-def written(level="debug", clock=None):
+def written(level="debug"):
     lines = []
-    return Log(lines.append, level, clock), lines
+    return Log(lines.append, level), lines
 
 
 def line_of(*pairs):
@@ -32,12 +33,6 @@ def test_levels_below_the_chosen_one_are_left_out():
 
 def test_there_are_four_levels():
     raises(ValueError, Log, print, "verbose")
-
-
-def test_a_clock_begins_each_line():
-    log, lines = written(clock=Clock((1 << 30) + 7))
-    log.error("m", "t")
-    assert lines == ["7 error m t"]
 
 
 def test_values_that_would_not_read_back_are_quoted():
@@ -86,7 +81,7 @@ def test_an_exception_is_logged_with_the_place_it_came_from():
         return outer(depth - 1) if depth else innermost()
 
     log, lines = written()
-    log.exception("task", raises(ValueError, outer, 12))
+    borrow("logtext").exception(log, "task", raises(ValueError, outer, 12))
     assert len(lines) == 1
     assert lines[0].startswith('error task failed type=ValueError error=what\\x0ahappened trace="')
     assert "innermost" in lines[0]

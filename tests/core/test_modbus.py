@@ -1,8 +1,11 @@
 """Modbus, what lies where: configuration, registers of every kind and type, both swaps, CRC."""
 
 from motelet.cbor import Writer
-from motelet.device import convert, load
-from motelet.mappers.modbus import Driver, crc16, ordered
+from motelet.desired import convert
+from motelet.devload import load
+from motelet.mappers import modbusload, modbusrare
+from motelet.mappers.modbus import ordered
+from motelet.mappers.modbusrtu import crc16
 from tests_util import Clock, raises
 
 
@@ -31,9 +34,14 @@ def attached(kind, register, limit, desired="", scale=None, swaps="", **fields):
     fields.update({"name": "x", "type": kind, "accessMode": "ReadWrite", "desired": {"value": desired}})
     fields["visitors"] = {"protocolName": "modbus", "configData": config}
     plc = device({"ip": "10.0.0.5"}, fields)
-    driver = Driver(None, Loop, Driver.bus(plc))
-    driver.attach(plc, ())
-    return driver, plc.properties[0]
+    return serve(plc), plc.properties[0]
+
+
+def serve(plc, devices=()):
+    key = modbusload.bus(plc, ())
+    driver = modbusload.driver(key)(None, Loop, key)
+    modbusload.attach(driver, plc, devices)
+    return driver
 
 
 HR = "HoldingRegister"
@@ -109,7 +117,7 @@ def test_registers_of_every_kind_type_and_order_are_read():
         fields = {"minimum": minimum} if minimum else {}
         driver, prop = attached(kind, register, limit, "", scale, swaps, **fields)
         assert prop.visitor[3] == len(raw), (kind, register, limit)
-        prop.raw = bytearray(raw)
+        prop.device.raw = bytearray(raw)
         if value is None:
             raises(ValueError, driver.value, prop)
             continue
@@ -128,15 +136,15 @@ def test_what_is_written_is_what_would_be_read():
         fields = {"minimum": minimum} if minimum else {}
         driver, prop = attached(kind, register, limit, "-", scale, swaps, **fields)
         if register in (IR, DI):
-            assert register + " cannot be written" in str(raises(ValueError, driver.encode, prop, value))
+            assert register + " cannot be written" in str(raises(ValueError, modbusrare.encode, prop, value))
         else:
-            assert driver.encode(prop, value) == raw, (kind, register, swaps, scale, value)
+            assert modbusrare.encode(prop, value) == raw, (kind, register, swaps, scale, value)
 
 
 def test_a_scaled_value_is_the_decimal_it_looks_like():
     driver, prop = attached("DOUBLE", HR, 1, "", 0.1)
     for tenths in range(0, 65536, 7):
-        prop.raw = bytearray((tenths >> 8, tenths & 255))
+        prop.device.raw = bytearray((tenths >> 8, tenths & 255))
         assert driver.value(prop) == tenths / 10
 
 
@@ -164,11 +172,11 @@ def test_what_does_not_fit_is_refused_not_cut_off():
     for kind, register, limit, scale, minimum, desired in TOO_MUCH:
         fields = {"minimum": minimum} if minimum else {}
         driver, prop = attached(kind, register, limit, desired, scale, **fields)
-        error = str(raises(ValueError, driver.encode, prop, convert(prop)))
+        error = str(raises(ValueError, modbusrare.encode, prop, convert(prop)))
         assert error.startswith("default/plc x: desired"), error
     for kind, limit, desired in (("INT", 1, "65535"), ("STRING", 2, "abcd")):
         driver, prop = attached(kind, HR, limit, desired)
-        driver.encode(prop, convert(prop))
+        modbusrare.encode(prop, convert(prop))
 
 
 def test_an_order_applied_twice_is_none():
@@ -206,7 +214,7 @@ BUSES = (
 
 def test_a_bus_is_found_under_every_spelling():
     for config, key in BUSES:
-        assert Driver.bus(device(config)) == key, config
+        assert modbusload.bus(device(config), ()) == key, config
 
 
 # protocol.configData and what its error names
@@ -227,16 +235,28 @@ NO_BUSES = (
 )
 
 
+def test_a_serial_port_has_one_setting_at_a_time():
+    keys = [("a", 502), ("/dev/ttyS0", 9600, "N", 1)]
+    plc = {"serialPort": "/dev/ttyS0"}
+    assert modbusload.bus(device(plc), keys) == keys[1]
+    assert modbusload.bus(device({"serialPort": "/dev/ttyS1", "baudRate": 19200}), keys)[1] == 19200
+    for field, value in (("baudRate", 19200), ("parity", "even"), ("stopBits", 2)):
+        plc[field] = value
+        error = str(raises(ValueError, modbusload.bus, device(plc), keys))
+        assert error == "default/plc: serialPort /dev/ttyS0 is in use with other settings: 9600 N 1", error
+        del plc[field]
+
+
 def test_a_malformed_bus_is_refused_by_name():
     for config, text in NO_BUSES:
-        error = str(raises(ValueError, Driver.bus, device(config)))
+        error = str(raises(ValueError, modbusload.bus, device(config), ()))
         assert text in error and error.startswith("default/plc"), error
 
 
 def attach(config, visitor, kind="INT"):
     fields = {"name": "x", "type": kind, "visitors": visitor}
     plc = device(config, fields)
-    Driver(None, Loop, Driver.bus(plc)).attach(plc, ())
+    serve(plc)
     return plc
 
 
@@ -284,10 +304,10 @@ def test_a_malformed_visitor_is_refused_by_name():
 
 def test_what_is_attached_is_compact_and_shared():
     one = attach({"ip": "a", "slaveID": "17", "timeout": 250}, GOOD)
-    assert one.config == (17, 250)
-    assert one.properties[0].visitor == (3, 0, 1, 2, 0, 1, 1)
+    assert one.config == 17 << 16 | 250
+    assert one.properties[0].visitor == (3, 0, 1, 2, 0, 1, 1, 0)
     two = device({"ip": "a"}, {"name": "x", "type": "INT", "visitors": GOOD}, {"name": "y", "type": "INT"})
-    Driver(None, Loop, ("a", 502)).attach(two, (one,))
-    assert two.config == (1, 1000)
-    assert two.properties[0].visitor is one.properties[0].visitor
+    serve(two, (one,))
+    assert two.config == 1 << 16 | 1000
+    assert two.properties[0].spec is one.properties[0].spec
     assert two.properties[1].visitor is None  # nothing says where it is: it is not polled

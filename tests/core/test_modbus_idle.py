@@ -2,11 +2,12 @@
 
 import gc
 
+from motelet import attach
 from motelet.cbor import Writer
-from motelet.device import load
+from motelet.devload import load
 from motelet.loop import READ, WRITE, Loop
-from motelet.mappers import Mapper
-from motelet.mappers.modbus import Driver, crc16
+from motelet.mappers import Mapper, modbusload
+from motelet.mappers.modbusrtu import crc16
 from tests_util import IS_MICROPYTHON, Clock, MemoryStream, heap_locked
 
 REGISTERS = 4
@@ -125,7 +126,9 @@ def start(config):
     )
     device = load("default/device/plc", bytes(writer.buf[: writer.n]))
     twin = Twin()
-    Mapper(loop, Log(), twin, Driver(plc, loop, Driver.bus(device))).add(device)
+    key = modbusload.bus(device, ())
+    mapper = Mapper(loop, Log(), twin, modbusload.driver(key)(plc, loop, key))
+    attach.add(mapper, device, modbusload)
     for _ in range(100):
         loop.step(10)
     assert twin.count == REGISTERS

@@ -2,7 +2,8 @@
 
 from motelet.log import Log
 from motelet.loop import Loop
-from motelet.mqtt import INFLIGHT_MAX, PACKET_SIZE_MAX, SUBSCRIPTIONS_MAX, TOPIC_SIZE_MAX, MQTTClient, Packets
+from motelet.mqtt import INFLIGHT_MAX, PACKET_SIZE_MAX, TOPIC_SIZE_MAX, MQTTClient, Packets
+from motelet.mqttlink import SUBSCRIPTIONS_MAX
 from tests_util import Clock, MemoryPoller, MemoryStream, heap_locked, raises
 
 _CONNACK = b"\x20\x02\x00\x00"

@@ -5,7 +5,8 @@ The answer to the request and what breaks the protocol are in test_websocket_ref
 
 from binascii import unhexlify
 
-from motelet.cbor import Writer
+from motelet import wshandshake
+from motelet.cbor import ARRAY, Writer
 from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, PONG, Client
 from tests_util import heap_locked
 
@@ -20,7 +21,7 @@ _MASK = b"\x37\xfa\x21\x3d"  # RFC 6455, 5.7
 
 def opened(rx_size=1024, tx_size=200):
     client = Client(rx_size, tx_size)
-    client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+    wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
     give(client, _ANSWER)
     assert client.next() == OPEN
     return client
@@ -30,7 +31,7 @@ def give(client, data):
     room = client.room()
     assert len(room) >= len(data), "no room for what may come"
     room[: len(data)] = data
-    client.received(len(data))
+    client.fill += len(data)
 
 
 def frame(first, payload):
@@ -76,7 +77,9 @@ def unmasked(data):
 
 def test_the_request_is_that_of_the_rfc():
     client = Client(1024, 125)
-    lines = client.request("edge.example:8443", "/motelet/v1/n1?x=1", _KEY, "motelet.v1+cbor").split(b"\r\n")
+    lines = wshandshake.request(
+        client, "edge.example:8443", "/motelet/v1/n1?x=1", _KEY, "motelet.v1+cbor"
+    ).split(b"\r\n")
     assert lines[0] == b"GET /motelet/v1/n1?x=1 HTTP/1.1"
     assert lines[-2:] == [b"", b""]
     assert sorted(lines[1:-2]) == [
@@ -91,7 +94,7 @@ def test_the_request_is_that_of_the_rfc():
 
 def test_a_frame_may_come_with_the_answer():
     client = Client(1024, 125)
-    client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+    wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
     assert client.next() == NEED_MORE
     give(client, _ANSWER + frame(0x82, b"first") + b"\x82")
     assert events(client) == [(OPEN, None), (MESSAGE, b"first")]
@@ -99,7 +102,7 @@ def test_a_frame_may_come_with_the_answer():
 
 def test_names_of_fields_are_taken_in_any_case_and_values_with_any_space():
     client = Client(1024, 125)
-    client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+    wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
     give(
         client,
         b"HTTP/1.1 101\r\nUPGRADE:WebSocket\r\nconnection: keep-alive, upgrade \r\nServer: a: b\r\n"
@@ -155,13 +158,13 @@ def test_a_ping_is_answered_with_its_payload():
 
 def test_a_closing_frame_has_a_code_and_as_much_of_the_reason_as_fits():
     client = opened(tx_size=125)
-    client.close(1000, "", _MASK)
+    wshandshake.close(client, 1000, "", _MASK)
     assert unmasked(sent(client)) == (CLOSE, b"\x03\xe8")
-    client.close(1002, "why", _MASK)
+    wshandshake.close(client, 1002, "why", _MASK)
     assert unmasked(sent(client)) == (CLOSE, b"\x03\xeawhy")
-    client.close(4001, "a" + "\u00e9" * 100, _MASK)
+    wshandshake.close(client, 4001, "a" + "\u00e9" * 100, _MASK)
     assert unmasked(sent(client)) == (CLOSE, b"\x0f\xa1a" + "\u00e9".encode() * 61)
-    client.close(4001, "x" * 123, _MASK)
+    wshandshake.close(client, 4001, "x" * 123, _MASK)
     assert unmasked(sent(client)) == (CLOSE, b"\x0f\xa1" + b"x" * 123)
     assert len(client.tx) == PAYLOAD + 128
 
@@ -220,7 +223,7 @@ def test_a_stream_cut_at_any_byte_gives_the_same_events():
     whole = _ANSWER + _STREAM
     client = Client(1024, 125)
     for cut in range(1, len(whole)):
-        client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+        wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
         give(client, whole[:cut])
         found = events(client)
         give(client, whole[cut:])
@@ -231,7 +234,7 @@ def test_a_stream_in_pieces_of_any_size_gives_the_same_events():
     whole = _ANSWER + _STREAM
     client = Client(1024, 125)
     for size in (1, 2, 3, 5, 7, 11, 64, 129, 300):
-        client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+        wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
         found = []
         for at in range(0, len(whole), size):
             give(client, whole[at : at + size])
@@ -258,7 +261,7 @@ def test_there_is_room_for_the_largest_message_in_any_form():
                 count = min(len(room), size, len(data) - at)
                 assert count, "no room to go on"
                 room[:count] = data[at : at + count]
-                client.received(count)
+                client.fill += count
                 at += count
                 found.extend(events(client))
             messages = [body for event, body in found if event == MESSAGE]
@@ -270,7 +273,7 @@ def test_a_lost_connection_leaves_nothing_behind():
     client = opened()
     give(client, frame(0x02, b"half a message") + b"\x80\x7e\x01")
     assert events(client) == []
-    client.request("bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
+    wshandshake.request(client, "bridge", "/motelet/v1", _KEY, "motelet.v1+cbor")
     give(client, _ANSWER + frame(0x82, b"new"))
     assert events(client) == [(OPEN, None), (MESSAGE, b"new")]
 
@@ -286,7 +289,7 @@ def test_an_exchange_of_messages_allocates_nothing():
         rx = client.room()
         n = len(incoming)
         rx[:n] = incoming
-        client.received(n)
+        client.fill += n
 
     def exchange():
         arrive()
@@ -294,13 +297,13 @@ def test_an_exchange_of_messages_allocates_nothing():
         assert client.next() == PING
         client.pong(mask)
         assert client.next() == MESSAGE and client.end - client.start == 2000
-        writer.reset(PAYLOAD)
-        writer.array(5)
-        writer.uint(13)
-        writer.uint(900)
-        writer.uint(1)
-        writer.float(21.5)
-        writer.uint(1790000000123)
+        writer.n = PAYLOAD
+        writer.head(ARRAY, 5)
+        writer.value(13)
+        writer.value(900)
+        writer.value(1)
+        writer.value(21.5)
+        writer.value(1790000000123)
         client.frame(MESSAGE, writer.n - PAYLOAD, mask)
         assert client.next() == NEED_MORE
         assert client.room() is client.rx

@@ -18,12 +18,6 @@ from motelet.log import Log
 from motelet.loop import Loop
 from motelet.messages import PUT, READY
 from motelet.ports.unix import Port
-from motelet.ports.unix.listener import Listener
-
-
-class ListeningPort(Port):
-    def listen(self, host, port):
-        return Listener(host, port)
 
 
 def failed(task, error):
@@ -45,7 +39,7 @@ def say(*words):
 def main(path):
     with open(path) as file:
         config = json.load(file)
-    port = ListeningPort()
+    port = Port()
     bus = Bus()
     loop = Loop(port.clock, port.poller(), failed)
     store = Store(port.flash(config["store"], 262144))
@@ -62,7 +56,7 @@ def main(path):
                 yield
         bus["devicetwin"].put(READY)
         gc.collect()
-        say("ready", len(eventbus.uploads), "heap", gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0)
+        say("ready", len(eventbus.uploads or ()), "heap", gc.mem_alloc() if hasattr(gc, "mem_alloc") else 0)
         while True:
             store.step()
             task.sleep(50)

@@ -6,7 +6,8 @@ the tests of core. On MicroPython EventBus runs in test_mosquitto.py.
 
 from twin_world import DEV, RESOURCE, World
 
-from motelet.eventbus import RULES_MAX, SUBSCRIPTIONS, EventBus
+from motelet.eventbus import EventBus
+from motelet.eventrules import RULES_MAX, SUBSCRIPTIONS
 from motelet.messages import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from tests_util import MemoryStream, raises
 

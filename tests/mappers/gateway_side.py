@@ -7,10 +7,9 @@ MicroPython refuses every allocation.
 
 import sys
 
-from motelet.device import load
+from motelet import borrow
 from motelet.loop import Loop
 from motelet.mappers import Mapper
-from motelet.mappers.modbus import Driver
 from motelet.ports.unix import Port
 
 MICROPYTHON = sys.implementation.name == "micropython"
@@ -71,7 +70,7 @@ def locked(loop, driver, devices):
         loop.step(-1)
     for _ in range(20):
         loop.step(100)
-    tx = driver._tx
+    tx = driver.tx
     target = (tx[0] << 8 | tx[1]) + POLLS
     if MICROPYTHON:
         heap_lock()
@@ -93,11 +92,12 @@ def main(mode, *files):
     for path in files:
         with open(path, "rb") as file:
             content = file.read()
-        device = load(f"default/device/d{len(devices)}", content, devices)
-        key = Driver.bus(device)
+        device = borrow("devload").load(f"default/device/d{len(devices)}", content, devices)
+        modbusload = borrow("mappers.modbusload")
+        key = modbusload.bus(device, mappers)
         if key not in mappers:
-            mappers[key] = Mapper(loop, Log(), twin, Driver(port, loop, key))
-        mappers[key].add(device)
+            mappers[key] = Mapper(loop, Log(), twin, modbusload.driver(key)(port, loop, key))
+        borrow("attach").add(mappers[key], device, modbusload)
         devices.append(device)
     if mode == "locked":
         locked(loop, mappers[key].driver, devices)

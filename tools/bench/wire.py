@@ -31,12 +31,10 @@ def report_frame(value: float, epoch_ms: int, seq: int = 1000, ref: int = 40) ->
     """The bytes of one REPORT, made by the code that a board runs; `seq` and `ref` as after a while."""
     client = websocket.Client(2304, 1024)
     writer = cbor.Writer(client.tx)
-    writer.reset(websocket.PAYLOAD)
-    writer.array(5)
-    for number in (protocol.REPORT, seq, ref):
-        writer.uint(number)
-    writer.value(value)
-    writer.uint(epoch_ms)
+    writer.n = websocket.PAYLOAD
+    writer.head(cbor.ARRAY, 5)
+    for item in (protocol.REPORT, seq, ref, value, epoch_ms):
+        writer.value(item)
     client.frame(websocket.MESSAGE, writer.n - websocket.PAYLOAD, b"mask")
     return bytes(client.tx[client.off : client.off + client.len])
 

@@ -3,7 +3,7 @@
 It owns the Devices. MetaManager brings their specs, mappers bring values, EdgeHub takes the newest
 value of each property when there is a link. Nothing is queued: a property is marked, and a mark
 costs nothing however long the link is away. The half that speaks MQTT (`comm` and its submodules)
-is loaded by EventBus only.
+is loaded by EventBus only; how a device comes and goes is `spec`, borrowed.
 
 Reports: a value that changes is DIRTY until it is sent and INFLIGHT until it is acknowledged; what
 changes meanwhile is DIRTY as well and goes next. A lost link makes INFLIGHT DIRTY again.
@@ -14,26 +14,13 @@ register as well), and when the device comes back from being offline (mappers se
 property that is MOMENTARY is different: its desired value is a command, written at most once (`once`).
 """
 
-from hashlib import sha256
-
 from micropython import const
 
 from motelet import borrow
-from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD, Device
-from motelet.kvlog import StoreError
-from motelet.messages import DELETE, PUT, READY
+from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD
+from motelet.messages import ARRIVED
 
-DEVICES_MAX = 64
-MAILBOX_SIZE = const(8)
-_RECORDS = ".twin/"
-
-
-def _command(prop):
-    """-> bytes that differ when the command does: the desired value and its metadata."""
-    digest = sha256(prop.desired.encode())
-    for key in sorted(prop.metadata):
-        digest.update(("\0%s\0%s" % (key, prop.metadata[key])).encode())
-    return digest.digest()[:8]
+_MAILBOX_SIZE = const(8)
 
 
 class DeviceTwin:
@@ -53,12 +40,12 @@ class DeviceTwin:
         self.log = log
         self.epoch_ms = port.epoch_ms
         self.random = port.random
-        self._attach = attach
-        self._detach = detach
-        self._inbox = bus.mailbox("devicetwin", MAILBOX_SIZE)
+        self.attach = attach
+        self.detach = detach
+        self._inbox = bus.mailbox("devicetwin", _MAILBOX_SIZE)
         self.devices = {}  # id -> Device
-        self._items = []  # every Device, and every Property after its Device
-        self._at = 0  # where in _items the search for a report goes on
+        self.items = []  # every Device, and every Property after its Device
+        self._at = 0  # where in items the search for a report goes on
         self._marked = False  # false: certainly nothing is DIRTY
         self.hub = self.local = None
         self.ready = False  # everything that flash held has arrived
@@ -84,111 +71,12 @@ class DeviceTwin:
                 continue
             if inbox.take():
                 task.wake()
-                if inbox.kind == PUT:
-                    self._put(inbox.a, inbox.b)
-                elif inbox.kind == DELETE:
-                    self._delete(inbox.a)
-                elif inbox.kind == READY:
-                    self.ready = True
-                    self._prune()
+                if inbox.kind != ARRIVED:
+                    borrow("devicetwin.spec").handle(self, inbox)
+                    self._marked = True
                 elif local is not None:
-                    local.handle(inbox)
+                    local.handle(inbox.a, inbox.b)
             yield
-
-    # -- what the node holds ------------------------------------------------------------------
-
-    def _put(self, resource, content):
-        try:
-            device = borrow("devload").load(resource, content, self.devices.values())
-            if device.id not in self.devices and len(self.devices) >= DEVICES_MAX:
-                raise ValueError("more than %d devices" % DEVICES_MAX)
-        except ValueError as error:
-            self._refuse(resource, str(error))
-            return
-        old = self.devices.get(device.id)
-        if old is not None:
-            if old.mapper is not None:
-                self._detach(old)
-            self._inherit(device, old)
-        self.devices[device.id] = device
-        self._index()
-        if self.local is not None:
-            self.local.joined(device, old)
-        try:
-            self._attach(device)
-        except ValueError as error:
-            # Without a driver a device may still have a mapper that speaks MQTT.
-            self.log.warning("devicetwin", "no mapper", "device", device.id, "error", error)
-            if self.local is None:
-                self.state(device, "offline", str(error))
-        self.wake()
-
-    def _refuse(self, resource, reason):
-        """Say what is wrong with an object; the last good spec of its device, if there is one, stays."""
-        self.log.error("devicetwin", "device refused", "resource", resource, "reason", reason)
-        try:
-            device = Device(resource)
-        except ValueError:
-            return  # not even a name to report under
-        known = self.devices.get(device.id)
-        if known is not None:
-            self.state(known, known.state, reason)
-        elif len(self.devices) < DEVICES_MAX:
-            # An empty device carries the reason to the cloud.
-            self.devices[device.id] = device
-            self._index()
-            self.state(device, "offline", reason)
-
-    def _inherit(self, device, old):
-        """Keep what is known of a device whose spec changed, where property name and type stay."""
-        device.state = old.state
-        device.reason = old.reason
-        device.time_ms = old.time_ms
-        device.ref = old.ref
-        if old.flags & (DIRTY | INFLIGHT):
-            device.flags |= DIRTY
-        for was in old.properties:
-            prop = find(device, was.name)
-            if prop is None or prop.type != was.type:
-                continue
-            prop.value = was.value
-            prop.time_ms = was.time_ms
-            prop.ref = was.ref
-            prop.observed = was.observed
-            if was.flags & (DIRTY | INFLIGHT) and prop.flags & TO_CLOUD:
-                prop.flags |= DIRTY
-
-    def _delete(self, resource):
-        parts = resource.split("/")
-        device = self.devices.pop(parts[0] + "/" + parts[-1], None)
-        if device is None:
-            return
-        if device.mapper is not None:
-            self._detach(device)
-        self._index()
-        self._forget(_RECORDS + device.id + "/")
-        if self.local is not None:
-            self.local.left(device)
-
-    def _forget(self, prefix):
-        for key in list(self.store.keys(prefix)):
-            self.store.delete(key)
-
-    def _prune(self):
-        """Drop the records of devices that went while the power did."""
-        for key in list(self.store.keys(_RECORDS)):
-            parts = key.split("/")
-            if parts[1] + "/" + parts[2] not in self.devices:
-                self.store.delete(key)
-
-    def _index(self):
-        items = []
-        for device in self.devices.values():
-            items.append(device)
-            items.extend(device.properties)
-        self._items = items
-        self._at = 0
-        self._marked = True
 
     # -- for mappers --------------------------------------------------------------------------
 
@@ -218,8 +106,8 @@ class DeviceTwin:
         device.reason = reason
         device.time_ms = self.epoch_ms()
         self.mark(device)
-        if self.local is not None:
-            self.local.stated(device)
+        if self.local is not None and self.local.online:
+            borrow("devicetwin.device").stated(self.local, device)
         return True
 
     def once(self, prop):
@@ -228,16 +116,7 @@ class DeviceTwin:
         False when it was written, or may have been: the record is durable before the write. None
         when no record can be made; then nothing may be written and the mapper asks again later.
         """
-        key = _RECORDS + prop.device.id + "/" + prop.name
-        command = _command(prop)
-        if self.store.get(key) == command:
-            return False
-        try:
-            self.store.put(key, command)
-        except StoreError as error:
-            self.log.error("devicetwin", "command not written", "property", key, "error", error)
-            return None
-        return True
+        return borrow("devicetwin.spec").once(self, prop)
 
     # -- for EdgeHub --------------------------------------------------------------------------
 
@@ -254,7 +133,7 @@ class DeviceTwin:
 
     def next_report(self):
         """-> a Property or Device to be sent, in turn, or None. Allocates nothing."""
-        items = self._items
+        items = self.items
         count = len(items)
         if not self._marked or not count:
             return None
@@ -281,11 +160,11 @@ class DeviceTwin:
         """The cloud will not have it: it is not sent again, and the mapper is told."""
         self.acked(item)
         if self.local is not None:
-            self.local.refused(item, code, reason)
+            borrow("devicetwin.payload").refused(self.local, item, code, reason)
 
     def link_lost(self):
         """What was under way may not have arrived; numbers given on that link mean nothing now."""
-        for item in self._items:
+        for item in self.items:
             item.ref = 0
             if item.flags & INFLIGHT:
                 item.flags = item.flags & ~INFLIGHT | DIRTY

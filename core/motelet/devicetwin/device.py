@@ -7,7 +7,7 @@ Device of v1beta1, and nobody asks for them on MQTT.
 
 import json
 
-from motelet.devicetwin.payload import parse, rfc3339
+from motelet import borrow
 from motelet.kvlog import StoreError
 
 STATES = ("online", "offline", "ok", "unknown", "unhealthy")
@@ -19,14 +19,16 @@ def _key(device):
 
 def last_online(device):
     """-> when the device was last said to be online, RFC 3339; "" unless it is online."""
-    return rfc3339(device.time_ms) if device.state.lower() in ("online", "ok") else ""
+    if device.state.lower() not in ("online", "ok"):
+        return ""
+    return borrow("devicetwin.payload").rfc3339(device.time_ms)
 
 
 def update(comm, device_id, payload):
     """dealDeviceStateUpdate. As in KubeEdge nothing is answered to what cannot be taken: it is logged."""
     device = comm.twin.devices.get(device_id)
     try:
-        state = parse(payload).get("state")
+        state = borrow("devicetwin.payload").parse(payload).get("state")
         if device is None or not isinstance(state, str) or state.lower() not in STATES:
             raise ValueError("unknown device or state")
         now = comm.twin.epoch_ms()
@@ -53,4 +55,5 @@ def stated(comm, device):
     online = last_online(device)
     if online:
         entry += ',"lastOnlineTime":"%s"' % online
-    comm.answer(device.id, "state/update/result", None, entry + "}")
+    path = "device/" + device.id + "/state/update/result"
+    borrow("devicetwin.payload").send(comm, path, None, entry + "}")

@@ -1,9 +1,7 @@
-"""What the submodules of DeviceTwin that speak MQTT share: topics, and payloads to and from JSON."""
+"""What the submodules of DeviceTwin that answer on MQTT share: payloads to and from JSON. Borrowed."""
 
 import json
 
-DEVICE_PREFIX = "$hw/events/device/"
-NODE_PREFIX = "$hw/events/node/"
 VALUE_SIZE_MAX = 512  # bytes of a value in UTF-8
 
 UNMARSHAL = "Unmarshal update request body failed, please check the request"
@@ -39,12 +37,22 @@ def rfc3339(ms):
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % ((year, month, day) + clock)
 
 
-def text(value):
-    """-> what a property's value (int, float, bool, str or bytes) is in a twin: values are text there."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (bytes, bytearray)):
-        return str(value, "utf-8")
-    return str(value)
+def send(comm, path, event_id, body):
+    """Publish {"event_id", "timestamp", body..} on `$hw/events/<path>`."""
+    if comm.online:
+        out = comm.begin(event_id)
+        out.write(body)
+        comm.end(out, path)
+
+
+def error(comm, device_id, verb, event_id, code, reason):
+    """Answer a request on a topic of the device, `verb` being what comes after its name."""
+    body = '"code":%d,"reason":%s' % (code, json.dumps(reason))
+    send(comm, "device/" + device_id + "/" + verb + "/result", event_id, body)
+
+
+def refused(comm, item, code, reason):
+    """The cloud does not take a value or a state: its mapper may want to know."""
+    device = item.device
+    name = "state" if item is device else item.name
+    error(comm, device.id, "twin/update", "", 400, "%s refused by the cloud (%d): %s" % (name, code, reason))

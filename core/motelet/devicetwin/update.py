@@ -29,8 +29,8 @@ from micropython import const
 from motelet import borrow
 from motelet.device import APPLY
 from motelet.devicetwin import find
-from motelet.devicetwin.payload import DEVICE_PREFIX, UNMARSHAL, VALUE_SIZE_MAX, parse
-from motelet.devicetwin.twin import DELETED, delta, document, name_to, record, view
+from motelet.devicetwin.payload import UNMARSHAL, VALUE_SIZE_MAX, error, parse
+from motelet.devicetwin.twin import delta, derived, document, name_to, view
 from motelet.kvlog import StoreError
 
 PROPERTIES_MAX = 64  # records of one device
@@ -53,26 +53,11 @@ _EDGE = const(3)
 _TYPE = const(8)
 _OPTIONAL = const(9)
 _BASE = const(10)
+_DELETED = const("deleted")
 
 
 def _key(device_id, name):
     return ".twin/%s/=%s" % (device_id, name)
-
-
-def restore(comm, device):
-    """Read the records of a device from the store; what they hold may not have reached the cloud."""
-    prefix = _key(device.id, "")
-    kept = comm.records[device.id] = {}
-    for key in comm.twin.store.keys(prefix):
-        name = key[len(prefix) :]
-        if not name:
-            continue  # the state of the device
-        kept[name] = known = json.loads(comm.twin.store.get(key))
-        prop = find(device, name)
-        if prop is not None and known[_ACTUAL] is not None:
-            prop.value = known[_ACTUAL]
-            prop.time_ms = known[_ACTUAL + _TIME]
-            comm.twin.mark(prop)
 
 
 def _keep(comm, device, changes):
@@ -92,8 +77,8 @@ def overrule(comm, device, prop, known):
     change = (prop.name, known, new, 0)
     try:
         _keep(comm, device, [change])
-    except StoreError as error:
-        comm.twin.log.error("devicetwin", "twin not kept", "device", device.id, "error", error)
+    except StoreError as bad:
+        comm.twin.log.error("devicetwin", "twin not kept", "device", device.id, "error", bad)
     return change
 
 
@@ -109,15 +94,15 @@ def update(comm, device_id, payload, sync):
         twins = _twins(message)
         device = comm.twin.devices.get(device_id)
         if device is None:
-            comm.error(device_id, "twin/update", event_id, 404, _NO_DEVICE)
+            error(comm, device_id, "twin/update", event_id, 404, _NO_DEVICE)
             return
         changes = _changes(comm, device, twins, sync)
         _keep(comm, device, changes)
-    except ValueError as error:
-        comm.error(device_id, "twin/update", event_id, 400, str(error))
+    except ValueError as bad:
+        error(comm, device_id, "twin/update", event_id, 400, str(bad))
         return
-    except StoreError as error:
-        comm.error(device_id, "twin/update", event_id, 500, str(error))
+    except StoreError as bad:
+        error(comm, device_id, "twin/update", event_id, 500, str(bad))
         return
     if not sync:
         out = comm.begin(event_id)
@@ -126,7 +111,7 @@ def update(comm, device_id, payload, sync):
             name_to(out, name, name == changes[0][0])
             view(out, new, fields & 1, fields & 2)
         out.write("}")
-        comm.end(out, DEVICE_PREFIX + device_id + "/twin/update/result")
+        comm.end(out, "device/" + device_id + "/twin/update/result")
     if changes:
         document(comm, device_id, event_id, changes)
     _apply(comm, device, changes)
@@ -179,7 +164,7 @@ def _changes(comm, device, twins, sync):
     changes = []
     new_names = 0
     for name in sorted(twins):
-        known = record(comm, device, name)
+        known = comm.records.get(device.id, {}).get(name) or derived(find(device, name))
         new_names += known is None
         if len(comm.records.get(device.id, ())) + new_names > PROPERTIES_MAX:
             raise ValueError("more than %d properties" % PROPERTIES_MAX)
@@ -200,19 +185,19 @@ def _changes(comm, device, twins, sync):
 
 def _change(known, twin, prop, now, sync):
     """-> (new record, fields given) of one property, None when nothing changes. Raises ValueError."""
-    if twin is None or sync and _dict(twin, "metadata").get("type") == DELETED:
+    if twin is None or sync and _dict(twin, "metadata").get("type") == _DELETED:
         if known is None:
             raise ValueError("the request body is wrong")
-        if not known[_OPTIONAL] or known[_TYPE] == DELETED:
+        if not known[_OPTIONAL] or known[_TYPE] == _DELETED:
             return None
         new = known[:]
-        new[_TYPE] = DELETED
+        new[_TYPE] = _DELETED
         for at in (_EXPECTED, _ACTUAL):
             if new[at] is not None:
                 _count(new, at, twin or {}, sync)
                 new[at] = new[at + _TIME] = None
         return new, 0
-    if known is None or known[_TYPE] == DELETED:
+    if known is None or known[_TYPE] == _DELETED:
         new = known[:] if known else [None, None, 0, 0, None, None, 0, 0, "", True, None]
         new[_EXPECTED] = new[_BASE] = prop.desired if prop else None
         new[_TYPE] = _dict(twin, "metadata").get("type") or (prop.type.lower() if prop else "string")
@@ -253,7 +238,7 @@ def _count(record, at, twin, sync):
 
 def _check(kind, value):
     """Raise ValueError when `value` (text) is not of the type `kind` (KubeEdge's, or a DeviceModel's)."""
-    if kind in ("", "string", "bytes", DELETED):
+    if kind in ("", "string", "bytes", _DELETED):
         return
     if kind == "boolean":
         if value not in ("true", "false"):

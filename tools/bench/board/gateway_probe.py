@@ -48,10 +48,10 @@ def _port():
 
 
 def _log(line):
+    print(line)
     # Not an Exception: the loop would restart the task and nobody would know.
     if line.startswith("error"):
-        raise SystemExit(line)
-    print(line)
+        raise SystemExit(1)
 
 
 class Probe:

@@ -73,6 +73,7 @@ class Poller:
 
 class Port:
     name = "wasm"
+    built_ms = 0  # the host keeps the time
     clock = time
 
     def poller(self):

@@ -1,0 +1,155 @@
+"""The life of an identity, on a real bridge with real gateways: joining, renewing, revoking, power cuts."""
+
+import random
+import time
+
+import pytest
+from installation import installation, wait_for
+
+NODE = "board-1"
+
+
+def serials(bridge):
+    return [line.split("serial=")[1].split()[0] for line in bridge.bridge.lines("board enrolled")]
+
+
+@pytest.mark.parametrize("interpreter", ["micropython", "cpython"])
+def test_a_board_joins_once_and_is_itself_from_then_on(tmp_path, interpreter):
+    with installation(tmp_path) as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE), interpreter=interpreter)
+        board.start()
+        board.wait("synced")
+        assert not (tmp_path / NODE / "token").exists()
+        board.kill()
+        board.start()
+        board.wait("synced", count=2)
+        assert len(bridge.bridge.lines("board enrolled")) == 1
+        assert len(bridge.bridge.lines("board said hello", f"node={NODE}")) == 2
+        assert "used" in bridge.command("token", "list")
+        flash = (tmp_path / NODE / "flash.img").read_bytes()
+        assert b"eyJ" not in flash  # of the token nothing is left
+
+
+def test_a_token_in_the_configuration_works_too_and_a_new_one_is_a_new_identity(tmp_path):
+    with installation(tmp_path) as bridge:
+        board = bridge.board("b", NODE, **{"token": bridge.token(NODE)})
+        for number in range(2):
+            board.start()
+            board.wait("synced", count=number + 1)
+            board.kill()
+        assert len(bridge.bridge.lines("board enrolled")) == 1
+        board = bridge.board("b", NODE, **{"token": bridge.token(NODE)})
+        board.start()
+        bridge.bridge.wait("board said hello", count=3)
+        assert len(bridge.bridge.lines("board enrolled")) == 2
+
+
+def test_a_certificate_is_renewed_over_the_link_without_a_restart(tmp_path):
+    with installation(tmp_path, "--certificate-life", "8s") as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE))
+        board.start()
+        board.wait("certificate renewed", count=2)
+        assert board.process.poll() is None
+        listed = bridge.command("cert", "list").splitlines()
+        assert len([line for line in listed if "valid" in line]) >= 1
+        assert [line for line in listed if "replaced" in line or "expired" in line]
+        renewed = len(board.lines("certificate renewed"))
+        board.kill()  # the newer pair is what is in flash
+        board.start()
+        board.wait("gateway started", count=2)
+        board.wait("certificate renewed", count=renewed + 1)
+
+
+def test_a_provisioned_board_is_renewed_too(tmp_path):
+    from datetime import timedelta
+
+    from installation import write_pair
+
+    with installation(tmp_path) as bridge:
+        pair = bridge.signed(f"system:node:{NODE}", timedelta(hours=-1), timedelta(seconds=6))
+        board = bridge.board(NODE, **write_pair(tmp_path / NODE, pair, bridge.state))
+        board.start()
+        board.wait("certificate renewed")
+        time.sleep(6)
+        board.kill()
+        board.start()  # with a configuration whose certificate has expired
+        board.wait("synced", count=3)
+
+
+def test_a_revocation_ends_the_session_and_keeps_the_board_out(tmp_path):
+    with installation(tmp_path) as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE))
+        other = bridge.board("board-2", token=bridge.token("board-2"))
+        for each in (board, other):
+            each.start()
+            each.wait("synced")
+        bridge.command("cert", "revoke", NODE)
+        board.wait("link down", "4004", "revoked")
+        bridge.bridge.wait("connection refused", "revoked", f"node={NODE}")
+        assert len(other.lines("link down")) == 0
+        board.kill()
+        again = bridge.board("again", NODE, token=bridge.token(NODE))
+        again.start()
+        again.wait("synced")
+
+
+def test_of_two_boards_with_one_name_the_newer_certificate_wins(tmp_path):
+    with installation(tmp_path) as bridge:
+        first = bridge.board("first", NODE, token=bridge.token(NODE))
+        first.start()
+        first.wait("synced")
+        second = bridge.board("second", NODE, token=bridge.token(NODE))
+        second.start()
+        second.wait("synced")
+        bridge.bridge.wait("the node has a newer certificate now")
+        bridge.bridge.wait("connection refused", "older than that of the board that is connected", count=2)
+        second.kill()  # and the older one does not come back then
+        bridge.bridge.wait("connection refused", "replaced by a newer certificate")
+        assert len(first.lines("connected host")) == 1
+
+
+@pytest.mark.slow
+def test_power_cuts_at_any_moment_of_joining_and_renewing(tmp_path):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with installation(tmp_path, "--certificate-life", "9s") as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE))
+        for number in range(25):
+            board.start()
+            time.sleep(chance.uniform(0.1, 0.6) if number < 10 else chance.uniform(0.2, 2.5))
+            if number % 5 == 4:
+                bridge.bridge.kill()
+                board.kill()
+                bridge.start()
+            board.kill()
+        synced = len(board.lines("synced"))
+        board.start()
+        try:
+            board.wait("synced", count=synced + 1)
+        except AssertionError:
+            # All of it may have taken longer than a certificate lives: then the board is out, rightly.
+            assert board.lines("link down") and "valid" not in bridge.command("cert", "list")
+
+
+def test_a_key_that_was_asked_for_is_asked_for_again_after_a_cut(tmp_path):
+    with installation(tmp_path) as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE), enrol_port=1)  # nobody answers: the key waits
+        board.start()
+        board.wait("not enrolled", count=2)
+        board.kill()
+        board = bridge.board(NODE, token=(tmp_path / NODE / "token").read_text())
+        board.start()
+        board.wait("synced")
+        assert len(serials(bridge)) == 1
+
+
+def test_the_bridge_restarts_and_knows_everybody(tmp_path):
+    with installation(tmp_path) as bridge:
+        board = bridge.board(NODE, token=bridge.token(NODE))
+        board.start()
+        board.wait("synced")
+        bridge.bridge.kill()
+        bridge.start()
+        board.wait("synced", count=2)
+        wait_for("listed", lambda: NODE in bridge.command("cert", "list"))
