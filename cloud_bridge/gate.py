@@ -111,9 +111,6 @@ class Gate(socket.socket):
             except OSError as error:
                 _log.debug("gone by itself", error=error)
             self._drop("too many handshakes at a time", HANDSHAKES_MAX)
-            self._evicted += 1
-            if self._evicted % COLLECT_AFTER == 0:
-                gc.collect()
 
     def _drop(self, why: str, limit: int) -> None:
         self.dropped += 1

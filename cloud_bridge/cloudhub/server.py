@@ -302,7 +302,10 @@ class CloudHub:
         link = self._links.get(peer.node)
         if link is not None and link.peer is not None and link.peer.age > peer.age:
             return "older than that of the board that is connected"
-        return self._guard.refusal(peer) if self._guard is not None else None
+        if self._guard is None:
+            return None
+        self._guard.refresh()
+        return self._guard.refusal(peer)
 
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)

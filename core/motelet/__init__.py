@@ -26,11 +26,12 @@ def borrow(name):
     last reference to it; the next use loads it from flash again. Such a module keeps no state.
     """
     path = "motelet." + name
+    if sys.implementation.name != "micropython":
+        return __import__(path, None, None, (name,))
     # What was borrowed before is garbage by now, and loading does not always collect by itself.
     gc.collect()
     module = __import__(path, None, None, (name,))
-    if sys.implementation.name == "micropython":
-        parent = sys.modules[path[: path.rfind(".")]]
-        del sys.modules[path]
-        delattr(parent, path[path.rfind(".") + 1 :])
+    parent = sys.modules[path[: path.rfind(".")]]
+    del sys.modules[path]
+    delattr(parent, path[path.rfind(".") + 1 :])
     return module

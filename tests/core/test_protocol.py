@@ -32,8 +32,8 @@ def test_the_digest_depends_on_the_set_and_not_on_the_order():
 
 def test_the_kinds_are_numbered_without_a_gap():
     kinds = (
-        "HELLO WELCOME LIST HAVE SYNCED ACK NACK PUT DELETE PUTBLOB BLOBGET BLOB NAME REPORT STATE EVENT TIME "
-        "RENEW CSR CERTIFICATE"
+        "HELLO WELCOME LIST HAVE SYNCED ACK NACK PUT DELETE PUTBLOB BLOBGET BLOB NAME REPORT STATE EVENT "
+        "TIME RENEW CSR CERTIFICATE"
     ).split()
     assert [getattr(protocol, kind) for kind in kinds] == list(range(20))
     codes = "TOO_LARGE MALFORMED UNSUPPORTED STORAGE_FULL INVALID NOT_YOURS UNKNOWN".split()

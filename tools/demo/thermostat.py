@@ -105,7 +105,7 @@ class Thermostat:
         blocks = (bits, list(bits), [temperature, setpoint], [temperature])
         return SimDevice(UNIT, simdata=blocks, action=self._access)
 
-    async def _access(  # noqa: PLR0917 - this is how pymodbus calls it
+    async def _access(
         self,
         function: int,
         start: int,
