@@ -29,12 +29,14 @@ class MetaManager:
         self.store = store
         self._twin = bus["devicetwin"]
         self._reader = Reader()
+        self._task = None
 
     def run(self, task):
         """Hand what flash holds to the modules, then say READY: an offline start needs no link.
 
-        After that, keep the store's house while nothing else happens, so that a put finds an erased block.
+        After that, keep the store's house soon after each write, so that the next finds an erased block.
         """
+        self._task = task
         for resource in list(self.store.keys()):
             while not self.room(task):
                 yield
@@ -57,6 +59,8 @@ class MetaManager:
         Raises kvlog.StoreError when flash does not take it.
         """
         self.store.put(resource, memoryview(message)[start:end])
+        if self._task:
+            self._task.sleep(_BUSY_MS)
         self.changed(resource)
 
     def delete(self, resource):
