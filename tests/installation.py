@@ -28,7 +28,7 @@ from motelet.tools import mpy
 from two_interpreters import NOTE_MISSING
 
 HOST = "127.0.0.1"
-SECONDS_MAX = 20
+SECONDS_MAX = 60
 HEAP = "160K"
 BUILD = Path(__file__).parents[1] / "build" / "micropython-boards"
 BRIDGE = [sys.executable, "-m", "motelet.tools.cli", "bridge"]

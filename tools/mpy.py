@@ -72,14 +72,21 @@ def sources(ports: tuple[str, ...] = ("unix",)) -> Iterator[tuple[Path, str]]:
         yield path, f"motelet/ports/{path.relative_to(folder).as_posix()}"
 
 
-def compile_file(source: Path, target: Path, shown_as: str, opt_level: int, text: str | None = None) -> bool:
+def compile_file(
+    source: Path,
+    target: Path,
+    shown_as: str,
+    opt_level: int,
+    text: str | None = None,
+    stamp: int | None = None,
+) -> bool:
     """Compile `source` to `target` unless that is up to date; returns whether it compiled.
 
     `shown_as` is the name that tracebacks show; `text` is what to compile in the place of what the file
-    holds. Raises CompileError. The target appears whole or not at all, so that test runs side by side
-    may share a folder.
+    holds, and `stamp` the file's time (ns) before that was read. Raises CompileError. The target appears
+    whole or not at all, so that test runs side by side may share a folder.
     """
-    stamp = source.stat().st_mtime_ns
+    stamp = source.stat().st_mtime_ns if stamp is None else stamp
     if target.exists() and target.stat().st_mtime_ns == stamp:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +119,7 @@ def build(destination: Path, opt_level: int = BOARD_OPT_LEVEL, ports: tuple[str,
     give each its own folder. Raises CompileError.
     """
     files = dict(sources(ports))
+    stamps = {inner: source.stat().st_mtime_ns for source, inner in files.items()}
     texts = {inner: source.read_text(encoding="utf-8") for source, inner in files.items()}
     short = shorten.plan(texts) if opt_level == BOARD_OPT_LEVEL else {}
     table = json.dumps(short, indent=1, sort_keys=True)
@@ -124,7 +132,8 @@ def build(destination: Path, opt_level: int = BOARD_OPT_LEVEL, ports: tuple[str,
     for source, inner in files.items():
         target = (destination / inner).with_suffix(".mpy")
         wanted.add(target)
-        compiled += compile_file(source, target, inner, opt_level, shorten.rename(texts[inner], short))
+        text = shorten.rename(texts[inner], short)
+        compiled += compile_file(source, target, inner, opt_level, text, stamps[inner])
     _clear(destination, wanted)
     names.write_text(table, encoding="utf-8")
     return compiled
