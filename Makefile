@@ -8,7 +8,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-SANS_IO := cbor websocket protocol kvlog kvmount kvrecord kvstream mqtt
+SANS_IO := cbor websocket protocol kvlog kvmount kvrecord kvstream
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick lint bench torture format clean venv
