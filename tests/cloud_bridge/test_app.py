@@ -152,9 +152,13 @@ def test_it_runs_and_stops_within_a_process_too(folder, capsys):
 
     def stop():
         while True:
-            with suppress(ConnectionRefusedError), socket.create_connection(address):
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+            time.sleep(0.01)
+            with suppress(ConnectionRefusedError), socket.create_connection(address) as connection:
+                # A free port may be given to this very connection, and an early signal would end pytest.
+                other = connection.getsockname() != connection.getpeername()
+                if other and signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
 
     thread = threading.Thread(target=stop)
     thread.start()
