@@ -271,7 +271,6 @@ def test_who_sends_more_than_its_share_waits_and_loses_nothing(connected, monkey
 
     connected(scenario)
     assert len(naps) >= 8 and all(count > server_module.MESSAGE_COST for count, _ in naps)
-    assert any(seconds > 0 for _, seconds in naps)
 
 
 def test_who_pings_and_never_reads_is_cut_off(connected, monkeypatch, caplog):

@@ -23,13 +23,15 @@ def test_tokens(run):
     token = run("token", "create", "board-1")
     assert token.count(".") == 3
     run("token", "create", "board-2", "--ttl", "30m", "--reusable")
-    head, one, two = run("token", "list").splitlines()
+    head, *rows = run("token", "list").splitlines()
+    one, two = sorted(rows, key=lambda row: row.split()[1])  # made in one second, in either order
     assert head.split() == ["ID", "NODE", "STATE", "USE", "EXPIRES"]
     assert one.split()[1:4] == ["board-1", "valid", "once"]
     assert two.split()[1:4] == ["board-2", "valid", "reusable"]
     assert token not in run("token", "list")
     run("token", "revoke", one.split()[0])
-    assert run("token", "list").splitlines()[1].split()[2] == "revoked"
+    listed = {row.split()[1]: row.split()[2] for row in run("token", "list").splitlines()[1:]}
+    assert listed["board-1"] == "revoked"
     assert "no token x" in run("token", "revoke", "x", status=1)
 
 
