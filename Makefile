@@ -8,7 +8,8 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-SANS_IO := cbor websocket protocol kvlog kvmount kvrecord kvstream
+# What does no input or output, separated by commas: coverage takes a blank for part of a name.
+SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick lint bench torture format clean venv
@@ -32,7 +33,7 @@ test: $(READY)
 	@$(BIN)/python -m motelet.tools.fetch mosquitto
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage report
-	@$(BIN)/coverage report --fail-under=100 --include='$(SANS_IO:%=*/motelet/%.py,)'
+	@$(BIN)/coverage report --fail-under=100 --include='$(SANS_IO)'
 
 test-quick: $(READY)
 	@$(BIN)/python -m motelet.tools.fetch mosquitto

@@ -1,25 +1,44 @@
 """A `SimulatedBoard` on a real WebSocket connection."""
 
 import asyncio
+import base64
 import ssl
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 from simulated_board import SimulatedBoard
 from websockets.asyncio.client import ClientConnection, connect
 
+from cloud_bridge.cloudhub.tls import server_context
+from cloud_bridge.identity.identity import Identity
 from motelet import protocol
+
+SERVER_NAMES = ("localhost", "127.0.0.1")
 
 SECONDS_MAX = 30
 
 
-def client_context(authority: Any, node: str | None) -> ssl.SSLContext:
-    """What a board has: the CA of `authority` (`motelet.tools.pki`), and the certificate of `node` if any."""
-    context = ssl.create_default_context(cafile=authority.certificate_path)
+def client_context(identity: Identity, node: str | None) -> ssl.SSLContext:
+    """What a board has: the CA of `identity`, and a certificate of `node` if any."""
+    context = ssl.create_default_context(cafile=identity.authority.certificate_path)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 has it by default
     if node is not None:
-        context.load_cert_chain(*authority.node(node))
+        certificate, key = identity.create_pair(node)
+        pem = DER_cert_to_PEM_cert(certificate) + "-----BEGIN PRIVATE KEY-----\n"
+        pem += base64.encodebytes(key).decode() + "-----END PRIVATE KEY-----\n"
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
     return context
+
+
+def server_of(identity: Identity) -> ssl.SSLContext:
+    """What a bridge has that serves as localhost."""
+    return server_context(*identity.authority.server(SERVER_NAMES), identity.authority.certificate_path)
 
 
 class BoardClient:

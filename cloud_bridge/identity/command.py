@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cloud_bridge.identity import files
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.identity import Identity
 from cloud_bridge.identity.registry import Registry, RegistryError
@@ -69,6 +70,11 @@ def _token(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def _cert(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    create = _action(actions, "create", "make a node's key and certificate here", _create_pair)
+    create.add_argument("node", metavar="NODE")
+    create.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for ca.der, node.der and node-key.der"
+    )
     _action(actions, "list", "list the certificates", _list_certificates)
     revoke = _action(actions, "revoke", "make certificates worthless, and end their sessions", _revoke)
     revoke.add_argument("what", metavar="NODE|SERIAL", help="a node, or a serial number in hex")
@@ -104,6 +110,16 @@ def _list_tokens(args: argparse.Namespace) -> None:
 
 def _revoke_token(args: argparse.Namespace) -> None:
     _registry(args).revoke_token(args.id)
+
+
+def _create_pair(args: argparse.Namespace) -> None:
+    identity = Identity(args.state)
+    certificate, key = identity.create_pair(args.node)
+    files.make_folder(args.out)
+    # The key first: whoever finds the certificate finds its key.
+    contents = {"node-key.der": key, "ca.der": identity.authority.der, "node.der": certificate}
+    for name, content in contents.items():
+        files.write(args.out / name, content)
 
 
 def _list_certificates(args: argparse.Namespace) -> None:

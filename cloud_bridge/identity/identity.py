@@ -7,12 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from cloud_bridge.identity import tokens
 from cloud_bridge.identity.authority import BACKDATE, NODE_LIFE, NODE_SIZE_MAX, Authority, read_request
 from cloud_bridge.identity.registry import Registry, RegistryError
-from cloud_bridge.identity.tokens import TokenError
+from cloud_bridge.identity.tokens import NODE_PREFIX, TokenError
 from cloud_bridge.names import is_subdomain
 from cloud_bridge.peer import Peer
 
@@ -36,10 +39,21 @@ class Identity:
 
     def create_token(self, node: str, ttl: int, reusable: bool) -> str:
         """A new token for `node`, good for `ttl` seconds. Raises RegistryError."""
-        if not is_subdomain(node) or len(node) > NODE_SIZE_MAX:
-            raise RegistryError(f"not a node name of at most {NODE_SIZE_MAX} characters: {node}")
+        _check_name(node)
         claims = self.registry.create_token(node, ttl, reusable)
         return tokens.make(self.authority.der, self.authority.token_key, claims)
+
+    def create_pair(self, node: str) -> tuple[bytes, bytes]:
+        """A certificate of `node` and its new private key (PKCS #8), both DER. Raises RegistryError.
+
+        For a board that is not to make its own key; nothing of the key is kept here.
+        """
+        _check_name(node)
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NODE_PREFIX + node)])
+        request = x509.CertificateSigningRequestBuilder(name).sign(key, hashes.SHA256())
+        _, certificate = self._sign(request.public_bytes(Encoding.DER), node)
+        return certificate, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
     def enrol(self, jwt: str, node: str, request: bytes) -> tuple[Peer, bytes]:
         """The first certificate (DER) of a board that shows a token. Raises TokenError, RequestError."""
@@ -68,6 +82,11 @@ class Identity:
         peer = _peer(certificate, node)
         self.registry.add(peer)
         return peer, certificate.public_bytes(Encoding.DER)
+
+
+def _check_name(node: str) -> None:
+    if not is_subdomain(node) or len(node) > NODE_SIZE_MAX:
+        raise RegistryError(f"not a node name of at most {NODE_SIZE_MAX} characters: {node}")
 
 
 def _peer(certificate: x509.Certificate, node: str) -> Peer:

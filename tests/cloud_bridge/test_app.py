@@ -16,21 +16,21 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from board_client import BoardClient, client_context, read, until
+from board_client import SERVER_NAMES, BoardClient, client_context, read, until
 from memory_backend import device, model
 from simulated_board import SimulatedBoard
 
 from cloud_bridge import app
+from cloud_bridge.identity.identity import Identity
 from motelet import protocol as p
-from motelet.tools.pki import Authority
 
 RESOURCE = "default/device/lamp"
 COMMAND = [sys.executable, "-m", "motelet.tools.cli", "bridge"]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("pki"))
+def identity(tmp_path_factory):
+    return Identity(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def put(folder, name, body):
 class Bridge:
     """A bridge process on a port of its own, over TLS."""
 
-    def __init__(self, folder, authority):
+    def __init__(self, folder, identity):
         self.folder = folder
-        self.authority = authority
+        self.identity = identity
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.log = folder.parent / "log"
-        self.context = client_context(authority, "board-1")
+        self.context = client_context(identity, "board-1")
 
     def start(self):
-        cert, key = self.authority.server()
-        tls = ["--cert", cert, "--key", key, "--client-ca", self.authority.certificate_path]
+        cert, key = self.identity.authority.server(SERVER_NAMES)
+        tls = ["--cert", cert, "--key", key, "--client-ca", self.identity.authority.certificate_path]
         options = ["--manifests", self.folder, "--listen", f"localhost:{self.port}", "--log-format", "json"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([*COMMAND, *map(str, options), *map(str, tls)], stderr=log)
@@ -95,8 +95,8 @@ class Bridge:
 
 
 @pytest.fixture
-def bridge(folder, authority):
-    bridge = Bridge(folder, authority)
+def bridge(folder, identity):
+    bridge = Bridge(folder, identity)
     yield bridge
     if bridge.process.poll() is None:
         bridge.kill()
@@ -115,9 +115,9 @@ def parse(folder, *options):
     return parser.parse_args(["--manifests", str(folder), *map(str, options)])
 
 
-def test_options_that_cannot_be_used_are_told_in_one_line(folder, authority, tmp_path, capsys):
-    cert, key = authority.server()
-    tls = ["--cert", cert, "--key", key, "--client-ca", authority.certificate_path]
+def test_options_that_cannot_be_used_are_told_in_one_line(folder, identity, tmp_path, capsys):
+    cert, key = identity.authority.server(SERVER_NAMES)
+    tls = ["--cert", cert, "--key", key, "--client-ca", identity.authority.certificate_path]
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
     with socket.create_server(("127.0.0.1", 0)) as taken:

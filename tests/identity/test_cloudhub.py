@@ -6,7 +6,7 @@ from asyncio import sslproto
 
 import cbor2
 import pytest
-from board_client import BoardClient, client_context, until
+from board_client import BoardClient, client_context, server_of, until
 from memory_backend import MemoryBackend, device, model
 from simulated_board import SimulatedBoard
 
@@ -16,11 +16,11 @@ from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub import tls as tls_module
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED, Session
-from cloud_bridge.cloudhub.tls import certificate_peer, server_context
+from cloud_bridge.cloudhub.tls import certificate_peer
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.identity.identity import Identity
 from cloud_bridge.peer import Peer, RequestError
 from motelet import protocol as p
-from motelet.tools.pki import Authority
 
 MINE, THEIRS = "default/device/lamp", "default/device/other"
 
@@ -75,17 +75,17 @@ class Bridge:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("pki"))
+def identity(tmp_path_factory):
+    return Identity(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
-def context(authority):
-    return server_context(*authority.server(), authority.certificate_path)
+def context(identity):
+    return server_of(identity)
 
 
 @pytest.fixture
-def connected(authority, context, monkeypatch, caplog):
+def connected(identity, context, monkeypatch, caplog):
     """Runs a scenario with a bridge and board-1, in step, over TLS."""
     monkeypatch.setattr(server_module, "SWEEP_SECONDS", 0.05)
     caplog.set_level(logging.DEBUG, "cloud_bridge")
@@ -94,7 +94,7 @@ def connected(authority, context, monkeypatch, caplog):
         async def whole():
             async with Bridge(context, Guard()) as bridge:
                 board = SimulatedBoard()
-                async with BoardClient(board, bridge.port, client_context(authority, "board-1")) as client:
+                async with BoardClient(board, bridge.port, client_context(identity, "board-1")) as client:
                     board.out.clear()
                     board.hello(**info)
                     await client.until(lambda: board.synced)
@@ -254,23 +254,26 @@ def test_tls_of_a_connection_has_a_bounded_buffer(connected):
 
 
 def test_who_sends_more_than_its_share_waits_and_loses_nothing(connected, monkeypatch):
-    naps = []
+    rate, burst = 10**6, 100
+    sizes, naps = [], []
+    sleep = asyncio.sleep
 
     async def scenario(bridge, board, client):
         link = bridge.hub._links["board-1"]
-        link._allowance = gate.Allowance(10**6, 100)
+        link._allowance = gate.Allowance(rate, burst, lambda: 0.0)
         owe = link._allowance.owe
-
-        def counted(count):
-            naps.append((count, owe(count)))
-            return naps[-1][1]
-
-        link._allowance.owe = counted
+        link._allowance.owe = lambda count: sizes.append(count) or owe(count)
+        monkeypatch.setattr(
+            server_module.asyncio, "sleep", lambda seconds: naps.append(seconds) or sleep(seconds)
+        )
         last = [board.report(MINE, "level", number, 5) for number in range(8)][-1]
         await client.until(lambda: board.acked == last)
 
     connected(scenario)
-    assert len(naps) >= 8 and all(count > server_module.MESSAGE_COST for count, _ in naps)
+    assert len(sizes) >= 8 and all(size > server_module.MESSAGE_COST for size in sizes)
+    # On a clock that stands still nothing is given back: each message waits for all before it.
+    owed = [max(0.0, (sum(sizes[: at + 1]) - burst) / rate) for at in range(len(sizes))]
+    assert owed[-1] > 0 and [each for each in naps if each in owed] == owed
 
 
 def test_who_pings_and_never_reads_is_cut_off(connected, monkeypatch, caplog):

@@ -1,6 +1,10 @@
 """`motelet bridge token|cert` as an operator uses them, and the options of a bridge with a state folder."""
 
+import stat
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from cloud_bridge import app
 from cloud_bridge.identity.command import duration
@@ -38,6 +42,20 @@ def test_tokens(run):
 @pytest.mark.parametrize("node", ["../x", "Board", "", "a/b", "n" * 53])
 def test_names_that_no_node_has(run, node):
     assert "not a node name" in run("token", "create", node, status=1)
+
+
+def test_a_pair_made_here(run, tmp_path):
+    out = tmp_path / "board"
+    assert run("cert", "create", "board-1", "--out", str(out)) == ""
+    contents = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600}
+    certificate = x509.load_der_x509_certificate(contents["node.der"])
+    key = load_der_private_key(contents["node-key.der"], None)
+    assert certificate.public_key() == key.public_key()
+    assert certificate.subject.rfc4514_string() == "CN=system:node:board-1,O=system:nodes"
+    certificate.verify_directly_issued_by(x509.load_der_x509_certificate(contents["ca.der"]))
+    assert run("cert", "list").splitlines()[1].split()[:2] == ["board-1", f"{certificate.serial_number:x}"]
+    assert "not a node name" in run("cert", "create", "../x", "--out", str(out), status=1)
 
 
 def test_certificates(run, tmp_path):

@@ -24,9 +24,9 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from cloud_bridge.identity.identity import Identity
 from motelet.tools import fetch
 from motelet.tools.cli import UserError
-from motelet.tools.pki import Authority
 
 DEVICES = 10
 PROPERTIES = 5
@@ -128,18 +128,12 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
         link: dict[str, Any] = {"host": HOST, "port": bridge_port, "path": f"/motelet/v1/{NODE}"}
         options = ["--plain"]
         if tls:
-            authority = Authority(folder / "pki")
-            certificate, key = authority.server()
-            authority.node_der(NODE, folder)
-            options = [
-                "--cert",
-                str(certificate),
-                "--key",
-                str(key),
-                "--client-ca",
-                str(authority.certificate_path),
-            ]
-            files = {name: str(folder / file) for name, file in _CERTIFICATES.items()}
+            identity = Identity(folder / "state")
+            certificate, key = identity.create_pair(NODE)
+            for name, content in (("ca", identity.authority.der), ("cert", certificate), ("key", key)):
+                (folder / f"{name}.der").write_bytes(content)
+            options = ["--state", str(folder / "state"), "--name", "localhost", "--enrol", f"{HOST}:0"]
+            files = {name: str(folder / f"{name}.der") for name in ("ca", "cert", "key")}
             link = {"host": HOST, "port": bridge_port, "server_name": "localhost", **files}
         bridge = [
             sys.executable,
@@ -162,9 +156,6 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
             "collect_ms": COLLECT_MS,
         }
         yield World(config, manifests, field)
-
-
-_CERTIFICATES = {"ca": "ca.der", "cert": "node.der", "key": "node-key.der"}
 
 
 @contextmanager

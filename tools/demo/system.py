@@ -3,8 +3,8 @@
 Layout of the folder (build/demo unless told otherwise):
 
     manifests/           DeviceModel and Device, for the user to edit; the bridge writes the status here
-    pki/                 CA, server and client certificates (PEM)
-    gateway/             what the board has: gateway.json, certificates (DER), flash.img
+    state/               the bridge's: CA, its certificate, tokens
+    gateway/             what the board has: gateway.json, flash.img, and a token until it has joined
     mpy/                 core compiled for MicroPython
     logs/                one log a process
     start-<process>.sh   starts that process again
@@ -22,18 +22,21 @@ from pathlib import Path
 
 import yaml
 
+from cloud_bridge.identity import files
+from cloud_bridge.identity.identity import Identity
 from motelet.tools import mpy
 from motelet.tools.cli import UserError
 from motelet.tools.demo.edit import Step, edit_file
 from motelet.tools.demo.processes import Process, stop_all
 from motelet.tools.demo.thermostat import HOST, ThermostatClient
 from motelet.tools.demo.twins import Reader, Twin
-from motelet.tools.pki import Authority
 
 NODE = "demo-gateway"
 DEVICE = "thermostat"
 HEAP = "160K"
 FLASH_SIZE = 262144
+TOKEN = "token"
+TOKEN_SECONDS = 86400
 COMPLAINTS_MAX = 20
 """Lines of the bridge's log in which complaints are looked for."""
 LOG_TIME_SECONDS = 0.001
@@ -50,7 +53,7 @@ class System:
     """The work folder and the three processes.
 
     Args: `folder` is made if missing. `keep`: go on with the manifests and the flash image that an
-    earlier run left there, instead of fresh ones; certificates and compiled files are kept in any case.
+    earlier run left there, instead of fresh ones; the CA and compiled files are kept in any case.
     """
 
     def __init__(self, folder: Path, keep: bool = False) -> None:
@@ -61,7 +64,7 @@ class System:
         self.bridge = Process("bridge", self.folder)
         self.gateway = Process("gateway", self.folder)
         self.processes = (self.thermostat, self.bridge, self.gateway)
-        self.thermostat_port, self.bridge_port = _free_ports(2)
+        self.thermostat_port, self.bridge_port, self.enrol_port = _free_ports(3)
         self.registers = ThermostatClient(self.thermostat_port)
         self._reader = Reader(self.manifests)
         self.started = 0.0
@@ -96,13 +99,11 @@ class System:
             if self.manifests.exists():
                 shutil.rmtree(self.manifests)
         self._write_manifests()
-        authority = Authority(self.folder / "pki")
-        certificate, key = authority.server()
-        authority.node_der(NODE, self._board)
+        self._write_token()
         if self._interpreter is not None:
             mpy.build(self.folder / "mpy")
         self._write_gateway_config()
-        self._write_scripts(certificate, key, authority.certificate_path)
+        self._write_scripts()
 
     def start(self) -> None:
         """Start the three processes; returns before they serve."""
@@ -185,17 +186,24 @@ class System:
                 f"cannot put the port into {self.device_file}: {error}; start without --keep"
             ) from error
 
+    def _write_token(self) -> None:
+        """Have a board without a flash image join; one that has joined holds its certificate in there."""
+        token = self._board / TOKEN
+        if token.exists() or not (self._board / "flash.img").exists():
+            made = Identity(self.folder / "state").create_token(NODE, TOKEN_SECONDS, reusable=False)
+            files.write(token, made.encode())
+
     def _write_gateway_config(self) -> None:
-        bridge = {"host": HOST, "port": self.bridge_port, "server_name": "localhost"}
+        bridge = {"host": HOST, "port": self.bridge_port, "enrol_port": self.enrol_port}
         config = {
             "node": NODE,
-            "bridge": {**bridge, "ca": "ca.der", "cert": "node.der", "key": "node-key.der"},
+            "bridge": {**bridge, "server_name": "localhost", "token_file": TOKEN},
             "store": {"path": "flash.img", "size": FLASH_SIZE},
             "log_level": "info",
         }
         (self._board / "gateway.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def _write_scripts(self, certificate: Path, key: Path, ca: Path) -> None:
+    def _write_scripts(self) -> None:
         # Set only where the tree is run without being installed; the scripts then need it too.
         path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
         thermostat = [
@@ -207,8 +215,9 @@ class System:
         ]
         self.thermostat.write_script(thermostat, self.folder, path)
         bridge = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--manifests", str(self.manifests)]
-        bridge += ["--listen", f"{HOST}:{self.bridge_port}", "--cert", str(certificate), "--key", str(key)]
-        self.bridge.write_script([*bridge, "--client-ca", str(ca)], self.folder, path)
+        bridge += ["--listen", f"{HOST}:{self.bridge_port}", "--enrol", f"{HOST}:{self.enrol_port}"]
+        bridge += ["--state", str(self.folder / "state"), "--name", "localhost"]
+        self.bridge.write_script(bridge, self.folder, path)
         gateway = ["-m", "motelet.ports.unix.run", "gateway.json"]
         if self._interpreter is None:
             self.gateway.write_script([sys.executable, *gateway], self._board, path)

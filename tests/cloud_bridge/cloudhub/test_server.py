@@ -6,7 +6,7 @@ import ssl
 
 import cbor2
 import pytest
-from board_client import BoardClient, client_context, until
+from board_client import SERVER_NAMES, BoardClient, client_context, server_of, until
 from certificates import Authority as AnyAuthority
 from certificates import new_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -21,8 +21,8 @@ from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED
 from cloud_bridge.cloudhub.tls import server_context
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.identity.identity import Identity
 from motelet import protocol as p
-from motelet.tools.pki import Authority
 
 RESOURCE = "default/device/lamp"
 
@@ -74,23 +74,23 @@ def logged(caplog, text):
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("pki"))
+def identity(tmp_path_factory):
+    return Identity(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
-def context(authority):
-    return server_context(*authority.server(), authority.certificate_path)
+def context(identity):
+    return server_of(identity)
 
 
 # -- over TLS ---------------------------------------------------------------------------------
 
 
-def test_down_up_and_acknowledged_over_tls(authority, context):
+def test_down_up_and_acknowledged_over_tls(identity, context):
     async def run():
         async with Bridge(context) as bridge:
             board = SimulatedBoard()
-            async with bridge.board(board, context=client_context(authority, "board-1")) as client:
+            async with bridge.board(board, context=client_context(identity, "board-1")) as client:
                 await client.until(lambda: board.synced)
                 assert list(board.flash) == [RESOURCE]
                 tls = client.socket.transport.get_extra_info("ssl_object")
@@ -112,11 +112,11 @@ def test_down_up_and_acknowledged_over_tls(authority, context):
     asyncio.run(run())
 
 
-def test_the_node_is_that_of_the_certificate_whatever_the_board_says(authority, context):
+def test_the_node_is_that_of_the_certificate_whatever_the_board_says(identity, context):
     async def run():
         async with Bridge(context) as bridge:
             board = SimulatedBoard()
-            async with bridge.board(board, context=client_context(authority, "board-2")) as client:
+            async with bridge.board(board, context=client_context(identity, "board-2")) as client:
                 board.out.clear()
                 board.hello(node="board-1", name="system:node:board-1")
                 await client.until(lambda: board.synced)
@@ -143,18 +143,18 @@ def write_pair(folder, authority, key, name, **options):
     return folder / "c.pem", folder / "k.pem"
 
 
-def test_without_a_certificate_of_our_ca_nobody_gets_in(authority, context, tmp_path):
+def test_without_a_certificate_of_our_ca_nobody_gets_in(identity, context, tmp_path):
     async def run():
         async with Bridge(context) as bridge:
-            nobody = client_context(authority, None)
+            nobody = client_context(identity, None)
             await refused(bridge, nobody)
-            stranger = client_context(authority, None)
+            stranger = client_context(identity, None)
             stranger.load_cert_chain(
                 *write_pair(tmp_path, AnyAuthority("other"), new_key("ec"), "system:node:board-1")
             )
             await refused(bridge, stranger)
             assert bridge.hub.nodes == []
-            async with bridge.board(context=client_context(authority, "board-1")) as client:
+            async with bridge.board(context=client_context(identity, "board-1")) as client:
                 await client.until(lambda: client.board.synced)
 
     asyncio.run(run())
@@ -193,8 +193,8 @@ def test_a_certificate_that_names_no_node_or_is_over_gets_nobody_in(tmp_path, na
     asyncio.run(run())
 
 
-def test_tls_older_than_1_2_is_refused(authority, context):
-    old = client_context(authority, "board-1")
+def test_tls_older_than_1_2_is_refused(identity, context):
+    old = client_context(identity, "board-1")
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     old.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -206,10 +206,10 @@ def test_tls_older_than_1_2_is_refused(authority, context):
     asyncio.run(run())
 
 
-def test_over_tls_the_path_names_no_node(authority, context):
+def test_over_tls_the_path_names_no_node(identity, context):
     async def run():
         async with Bridge(context) as bridge:
-            tls = client_context(authority, "board-1")
+            tls = client_context(identity, "board-1")
             for path in (f"{p.PATH}/board-2", "/", "/motelet/v2", f"{p.PATH}?x=1"):
                 error = await refused(bridge, tls, path=path)
                 assert error.response.status_code == 404
@@ -217,8 +217,8 @@ def test_over_tls_the_path_names_no_node(authority, context):
     asyncio.run(run())
 
 
-def test_pem_and_der_of_every_form(authority, tmp_path):
-    certificate, key = authority.server()
+def test_pem_and_der_of_every_form(identity, tmp_path):
+    certificate, key = identity.authority.server(SERVER_NAMES)
     ca = AnyAuthority("ca")
     (tmp_path / "ca.der").write_bytes(ca.der)
     server_context(certificate, key, tmp_path / "ca.der")
@@ -230,14 +230,15 @@ def test_pem_and_der_of_every_form(authority, tmp_path):
             server_context(tmp_path / "c.der", tmp_path / "k.der", tmp_path / "ca.der")
 
 
-def test_files_that_are_no_certificates_are_named(authority, tmp_path):
-    certificate, key = authority.server()
+def test_files_that_are_no_certificates_are_named(identity, tmp_path):
+    certificate, key = identity.authority.server(SERVER_NAMES)
     junk = tmp_path / "junk"
     junk.write_bytes(b"0\x03junk")
-    _, other = authority.node("board-1")
+    other = tmp_path / "other.der"
+    other.write_bytes(identity.create_pair("board-1")[1])
     for cert, private in ((junk, key), (certificate, junk), (certificate, other), (key, key)):
         with pytest.raises(ValueError, match="not a certificate and its private key"):
-            server_context(cert, private, authority.certificate_path)
+            server_context(cert, private, identity.authority.certificate_path)
     for content in (
         b"",
         b"junk",
