@@ -147,7 +147,7 @@ async def _bridge(backend: Backend, plan: _Plan) -> None:
     controller = DeviceController(backend)
     controller.start()
     joining = plan.joining
-    hub = CloudHub(controller, plan.context, joining.identity if joining else None)
+    hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
     servers: list[tuple[CloudHub | Enrolment, tuple[str, int]]] = [(hub, plan.address)]
     if joining is not None:
         servers.append((Enrolment(joining.identity, joining.context), joining.address))

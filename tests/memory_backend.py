@@ -80,11 +80,41 @@ def device(name: str = "lamp", **changes: Any) -> dict[str, Any]:
     return body
 
 
+class MemoryNodes:
+    """Implements `cloud_bridge.backends.base.Nodes`: keeps what it is told, raises `refuse` in `connect`."""
+
+    def __init__(self) -> None:
+        self.connected: dict[str, tuple[Mapping[str, Any], str, Callable[[str], None]]] = {}
+        self.refuse: BackendError | None = None
+        self.hold: asyncio.Event | None = None
+        self.heard_ms: dict[str, int] = {}
+        self.said: dict[str, Mapping[str, Any]] = {}
+
+    async def connect(
+        self, node: str, info: Mapping[str, Any], address: str, drop: Callable[[str], None]
+    ) -> None:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.refuse is not None:
+            raise self.refuse
+        self.connected[node] = info, address, drop
+
+    def heard(self, node: str, epoch_ms: int) -> None:
+        self.heard_ms[node] = epoch_ms
+
+    def status(self, node: str, fields: Mapping[str, Any]) -> None:
+        self.said[node] = fields
+
+    async def disconnect(self, node: str) -> None:
+        self.connected.pop(node, None)
+
+
 class MemoryBackend:
     """Implements `cloud_bridge.backends.base.Backend`."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, Body] = {}
+        self.nodes = MemoryNodes()
         self.is_synced = True
         self.complaints: dict[Key, Sequence[FieldError]] = {}
         self.status: dict[Key, dict[str, Any]] = {}

@@ -175,6 +175,12 @@ class SimulatedBoard:
         self.send(protocol.EVENT, self.tx_seq, topic, epoch_ms, payload)
         return self.tx_seq
 
+    def node(self, **fields: Any) -> int:
+        """Say something of itself; -> its sequence number."""
+        self.tx_seq += 1
+        self.send(protocol.NODE, self.tx_seq, fields)
+        return self.tx_seq
+
     def _ack(self, seq: int) -> None:
         assert self.acked < seq <= self.tx_seq
         self.acked = seq

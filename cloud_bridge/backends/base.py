@@ -17,6 +17,10 @@ Path = tuple[str | int, ...]
 
 DEVICE = "Device"
 DEVICE_MODEL = "DeviceModel"
+POD = "Pod"
+CONFIG_MAP = "ConfigMap"
+SECRET = "Secret"
+NODE = "Node"
 
 
 class Key(NamedTuple):
@@ -100,8 +104,35 @@ class NoObjectError(Exception):
     """There is no object of this name (any more); asking again does not help."""
 
 
+class Nodes(Protocol):
+    """The boards that are connected here, as Nodes. Calls for a node come one after the other."""
+
+    async def connect(
+        self, node: str, info: Mapping[str, Any], address: str, drop: Callable[[str], None]
+    ) -> None:
+        """A board said HELLO with `info`, from the IP `address`; returns once this bridge owns its session.
+
+        Nothing was sent to it before. Of a node that is connected already this is its newer connection.
+        `drop(reason)` is called at most once, later: the session belongs to another bridge now, or the
+        node was removed. Raises BackendError when the board cannot be served now.
+        """
+
+    def heard(self, node: str, epoch_ms: int) -> None:
+        """The board's last frame came then. Called often."""
+
+    def status(self, node: str, fields: Mapping[str, Any]) -> None:
+        """The board said this of itself, in NODE; what it said before counts no more."""
+
+    async def disconnect(self, node: str) -> None:
+        """The board's connection has ended. Raises nothing."""
+
+
 class Backend(Protocol):
     """A source of truth."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """Whom to tell of the boards that are connected here."""
 
     async def start(self) -> None:
         """Read everything once. Raises BackendError when there is no hope that it will ever work."""

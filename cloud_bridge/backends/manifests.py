@@ -2,6 +2,7 @@
 
     <folder>/*.yaml, *.yml                      Device, DeviceModel, Pod, ConfigMap, Secret; any number a file
     <folder>/status/<namespace>/<name>.yaml     DeviceStatus of each Device
+    <folder>/status/_nodes/<name>.yaml          Node of each board that has connected
     <folder>/status/events.jsonl                what the edge published for the cloud
     <folder>/status/.last-good/<file>.last      each file as it was when it could last be read
 
@@ -32,6 +33,7 @@ from cloud_bridge.backends.base import (
 )
 from cloud_bridge.backends.folder import Folder
 from cloud_bridge.backends.inotify import Hints
+from cloud_bridge.backends.nodefolder import NodeFolder
 from cloud_bridge.backends.status import StatusFolder
 from cloud_bridge.backends.yamlfile import Manifest, ManifestError
 from cloud_bridge.logs import Log
@@ -68,6 +70,7 @@ class Manifests:
         self._folder = Folder(folder)
         self._last_good = folder / "status" / ".last-good"
         self._status = StatusFolder(folder / "status")
+        self.nodes = NodeFolder(folder / "status")
         self._disk = asyncio.Lock()
         self._sources: dict[str, _Source] = {}
         self._unknown: set[str] = set()

@@ -25,6 +25,7 @@ from cloud_bridge.backends.base import (
     TwinChange,
 )
 from cloud_bridge.logs import Log
+from cloud_bridge.names import is_label
 
 EVENTS_SIZE_MAX = 1024 * 1024
 """Bytes of the file of events; a full one becomes ``events.jsonl.1``, in the place of the one before."""
@@ -92,7 +93,7 @@ class StatusFolder:
         """Remove the status of every Device that is not in `keep`. Raises OSError."""
         for path in sorted(self._folder.glob("*/*.yaml")):
             key = Key(DEVICE, path.parent.name, path.stem)
-            if key not in keep:
+            if key not in keep and is_label(key.namespace):
                 path.unlink(missing_ok=True)
                 self._stored.pop(key, None)
                 _log.info("status removed", key=key)

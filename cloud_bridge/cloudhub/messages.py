@@ -31,6 +31,8 @@ TOPIC_SIZE_MAX = 512
 DIGEST_SIZE = 8
 _UINT32_MAX = 2**32 - 1
 SHA256_SIZE = 32
+NODE_TEXT_MAX = 1200
+"""Bytes of a text that a board says about itself in NODE."""
 
 _TAGS = (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 
@@ -137,7 +139,15 @@ class Csr:
     request: bytes
 
 
-Message = Csr | Hello | Have | Ack | Nack | BlobGet | Name | RefReport | RefState | RawEvent
+@dataclass(frozen=True, slots=True)
+class RawNode:
+    """NODE as it is on the wire."""
+
+    seq: int
+    fields: Mapping[str, Any]
+
+
+Message = RawNode | Csr | Hello | Have | Ack | Nack | BlobGet | Name | RefReport | RefState | RawEvent
 Field = Callable[[Any], Any]
 
 
@@ -267,21 +277,40 @@ def _held(value: Any) -> Mapping[str, str]:
     return {resource(key): version(text) for key, text in value.items()}
 
 
-def _info(value: Any) -> Mapping[str, Any]:
+def _entries(value: Any, text_max: int) -> Mapping[str, Any]:
+    """What a board says about itself: texts to texts, numbers, true and false."""
     if not isinstance(value, dict) or len(value) > INFO_SIZE_MAX:
         raise ValueError(f"expected a map of at most {INFO_SIZE_MAX} entries")
-    text = _text(INFO_TEXT_MAX)
     for key, entry in value.items():
-        text(key)
+        _text(INFO_TEXT_MAX)(key)
         if not isinstance(entry, int | float):
-            text(entry)
-    if "renew" in value:
-        _bool(value["renew"])
-    if "window" in value:
-        _uint(protocol.WINDOW_MAX, 1)(value["window"])
-    if "max_message" in value:
-        _uint(_UINT32_MAX, protocol.MESSAGE_SIZE_MIN)(value["max_message"])
-    return value
+            _text(text_max)(entry)
+    entries: Mapping[str, Any] = value
+    return entries
+
+
+def _node(value: Any) -> Mapping[str, Any]:
+    fields = _entries(value, NODE_TEXT_MAX)
+    for key in ("heap", "heap_free", "heap_largest", "flash", "flash_free", "sleep_until"):
+        if key in fields:
+            _uint(EPOCH_MS_MAX)(fields[key])
+    for key in ("temperature", "signal"):
+        if key in fields and type(fields[key]) not in (int, float):
+            raise ValueError(f"expected {key} to be a number")
+    for key in ("reset", "crash", "address"):
+        _text(NODE_TEXT_MAX)(fields.get(key, ""))
+    return fields
+
+
+def _info(value: Any) -> Mapping[str, Any]:
+    info = _entries(value, INFO_TEXT_MAX)
+    if "renew" in info:
+        _bool(info["renew"])
+    if "window" in info:
+        _uint(protocol.WINDOW_MAX, 1)(info["window"])
+    if "max_message" in info:
+        _uint(_UINT32_MAX, protocol.MESSAGE_SIZE_MIN)(info["max_message"])
+    return info
 
 
 _SEQ = _uint(2**64 - 1, 1)
@@ -292,8 +321,8 @@ _TIME = _uint(EPOCH_MS_MAX)
 _SHA256 = _bytes(SHA256_SIZE, SHA256_SIZE)
 _REASON = _text(protocol.REASON_SIZE_MAX)
 
-_DURABLE = (protocol.REPORT, protocol.STATE, protocol.EVENT)
-_KIND_MAX = protocol.CERTIFICATE
+_DURABLE = (protocol.REPORT, protocol.STATE, protocol.EVENT, protocol.NODE)
+_KIND_MAX = protocol.NODE
 _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = {
     # kind: what it becomes, how many fields it has at least, its fields
     protocol.HELLO: (Hello, 4, (_VERSION, _VERSION, _bytes(DIGEST_SIZE, DIGEST_SIZE), _info)),
@@ -304,6 +333,7 @@ _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = 
     protocol.NAME: (Name, 3, (_REF, _RESOURCE, _property)),
     protocol.REPORT: (RefReport, 4, (_SEQ, _REF, _value, _TIME, _text(protocol.VALUE_SIZE_MAX))),
     protocol.STATE: (RefState, 5, (_SEQ, _REF, _text(STATE_SIZE_MAX), _TIME, _REASON)),
+    protocol.NODE: (RawNode, 2, (_SEQ, _node)),
     protocol.CSR: (Csr, 1, (_bytes(1, protocol.CSR_SIZE_MAX),)),
     protocol.EVENT: (RawEvent, 4, (_SEQ, _text(TOPIC_SIZE_MAX), _TIME, _bytes(0, protocol.MESSAGE_SIZE_MAX))),
 }

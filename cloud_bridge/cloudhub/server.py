@@ -8,7 +8,7 @@ and number of messages waiting either way, the time for opening and closing, and
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,17 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
 from cloud_bridge import gate
-from cloud_bridge.cloudhub.session import Close, Delivered, Opened, Output, Refused, Requested, Session
+from cloud_bridge.backends.base import BackendError, Nodes
+from cloud_bridge.cloudhub.session import (
+    Close,
+    Delivered,
+    NodeStatus,
+    Opened,
+    Output,
+    Refused,
+    Requested,
+    Session,
+)
 from cloud_bridge.cloudhub.tls import certificate_peer
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
@@ -52,6 +62,10 @@ CLOSE_REPLACED = 4003
 """WebSocket close code: the node has connected again."""
 CLOSE_CERTIFICATE = 4004
 """WebSocket close code: the certificate counts no more."""
+CLOSE_NOT_SERVED = 4005
+"""WebSocket close code: this bridge may not serve the node, or not any more; the reason says why."""
+CLAIM_SECONDS = 20.0
+"""For the backend to let this bridge serve a board that said hello; the board waits 30."""
 CLOSE_GOING_AWAY = 1001
 
 _log = Log("cloudhub")
@@ -82,14 +96,22 @@ class _Link:
     """One connected board: its session, its connection, and the way between them."""
 
     def __init__(
-        self, node: str, connection: _Connection, controller: Controller, guard: Guard | None
+        self,
+        node: str,
+        connection: _Connection,
+        controller: Controller,
+        nodes: Nodes,
+        guard: Guard | None,
     ) -> None:
         self.node = node
         self.peer = connection.peer
         self.connection = connection
         self.session = Session(epoch_ms)
         self.told_time = 0.0
+        self.told_heard = 0.0
         self._controller = controller
+        self._nodes = nodes
+        self._claiming = self._served = False
         self._guard = guard
         self._allowance = gate.Allowance(BYTES_PER_SECOND, BYTES_BURST)
         self._sending = asyncio.Lock()
@@ -104,7 +126,8 @@ class _Link:
                 self.session.fail("a text message")
             else:
                 for output in self.session.receive(data):
-                    self._take(output)
+                    if not isinstance(output, Opened) or await self._claim(output.info):
+                        self._take(output)
             # Who does not read the answers to this message is not heard any more.
             await self._flush()
             await asyncio.sleep(self._allowance.owe(len(data) + MESSAGE_COST))
@@ -122,6 +145,13 @@ class _Link:
             _log.info("board is to renew its certificate", **_shown(self.peer))
             self.kick()
 
+    def tell_heard(self, now: float) -> None:
+        """Tell the backend when the last frame came, if that is later than what it was told."""
+        heard = self.connection.heard
+        if self._served and heard > self.told_heard:
+            self.told_heard = heard
+            self._nodes.heard(self.node, epoch_ms() - round((now - heard) * 1000))
+
     def refresh(self) -> None:
         """What the node should hold may have changed."""
         self.session.desire(self._controller.desired(self.node))
@@ -137,6 +167,27 @@ class _Link:
         """Close the connection, which ends `serve`."""
         await self.connection.close(close.code, close.reason.encode()[:120].decode(errors="ignore"))
 
+    async def _claim(self, info: Mapping[str, Any]) -> bool:
+        """Have the backend let this bridge serve the board, which gets nothing before; -> whether it does."""
+        self._claiming = True
+        peer = self.connection.remote_address
+        try:
+            async with asyncio.timeout(CLAIM_SECONDS):
+                await self._nodes.connect(self.node, info, peer[0] if peer else "", self._drop)
+        except (BackendError, TimeoutError) as error:
+            reason = str(error) or f"the backend did not answer within {CLAIM_SECONDS:.0f} s"
+            _log.warning("board cannot be served", node=self.node, error=reason)
+            self.session.end(CLOSE_NOT_SERVED, reason)
+            return False
+        self._claiming, self._served = False, True
+        self.kick()
+        return True
+
+    def _drop(self, reason: str) -> None:
+        _log.warning("session ended, the node is not served here any more", node=self.node, error=reason)
+        self.session.end(CLOSE_NOT_SERVED, reason)
+        self.kick()
+
     async def _kicked(self) -> None:
         try:
             while self._to_flush:
@@ -147,7 +198,7 @@ class _Link:
 
     async def _flush(self) -> None:
         async with self._sending:
-            while (data := self.session.data_to_send()) is not None:
+            while not self._claiming and (data := self.session.data_to_send()) is not None:
                 await self.connection.send(data)
         if self.session.closing:
             await self.close(self.session.closing)
@@ -162,6 +213,8 @@ class _Link:
                 self.check_certificate()
             case Requested(request):
                 self._certify(request)
+            case NodeStatus(fields):
+                self._nodes.status(self.node, fields)
             case Delivered(resource, version):
                 _log.info("board holds", node=self.node, resource=resource, version=version or "none")
             case Refused(resource, version, refusal):
@@ -196,13 +249,18 @@ class CloudHub:
     """The server: `start` listens, `run` watches over the connections until cancelled, `stop` closes them."""
 
     def __init__(
-        self, controller: Controller, context: ssl.SSLContext | None, guard: Guard | None = None
+        self,
+        controller: Controller,
+        nodes: Nodes,
+        context: ssl.SSLContext | None,
+        guard: Guard | None = None,
     ) -> None:
         """Without a `context` connections are plain and say themselves who they are: for tests only.
 
         Without a `guard` every certificate counts that the context lets in, and none is renewed.
         """
         self._controller = controller
+        self._boards = nodes
         self._guard = guard
         self._context = context
         self._links: dict[str, _Link] = {}
@@ -248,6 +306,7 @@ class CloudHub:
                 self._guard.refresh()
             for link in list(self._links.values()):
                 link.check_certificate()
+                link.tell_heard(now)
                 if now - link.connection.heard > SILENCE_SECONDS:
                     _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)
                     link.connection.transport.abort()
@@ -310,7 +369,7 @@ class CloudHub:
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)
         node = connection.node
-        link = _Link(node, connection, self._controller, self._guard)
+        link = _Link(node, connection, self._controller, self._boards, self._guard)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
         before = self._links.get(node)
         self._links[node] = link
@@ -333,6 +392,7 @@ class CloudHub:
         finally:
             if self._links.get(node) is link:
                 del self._links[node]
+                await self._boards.disconnect(node)
             why = {"code": connection.close_code, "error": connection.close_reason or "-"}
             _log.info("board disconnected", node=node, **why)
 

@@ -72,7 +72,14 @@ class Requested:
     request: bytes
 
 
-Output = Requested | Opened | Delivered | Refused | Upward
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What the board says of its own state; acknowledged already, for it is said anew on each connection."""
+
+    fields: Mapping[str, Any]
+
+
+Output = NodeStatus | Requested | Opened | Delivered | Refused | Upward
 
 
 class Session:
@@ -105,6 +112,7 @@ class Session:
             messages.RefState: self._state,
             messages.RawEvent: self._event,
             messages.Csr: self._csr,
+            messages.RawNode: self._node,
         }
 
     def receive(self, data: bytes) -> list[Output]:
@@ -257,6 +265,11 @@ class Session:
     def _event(self, event: messages.RawEvent) -> list[Output]:
         self._intake.arrive(event.seq)
         return [Event(event.seq, event.topic, event.epoch_ms, event.payload)]
+
+    def _node(self, node: messages.RawNode) -> list[Output]:
+        self._intake.arrive(node.seq)
+        self._intake.settle(node.seq, None)
+        return [NodeStatus(node.fields)]
 
     def _csr(self, csr: messages.Csr) -> list[Output]:
         if not self._renewing or self._requested:

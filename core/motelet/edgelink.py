@@ -217,6 +217,7 @@ def other(hub, kind, size, reader):
         hub.log.info("edgehub", "synced")
     elif kind == protocol.TIME:
         borrow("wallclock").told(hub, reader.uint())
+        borrow("nodestatus").say(hub)
     elif kind == protocol.RENEW:
         hub.loop.spawn("renewal", lambda task: borrow("identity").renew(hub, task))
     elif kind == protocol.CERTIFICATE:
@@ -246,6 +247,7 @@ def _welcome(hub, kind, reader):
     hub.connects += 1
     if hub.pair:
         borrow("identity").welcomed(hub)
+    borrow("nodestatus").say(hub)
     hub.log.info("edgehub", "connected", "host", hub.config["host"], "port", hub.config["port"])
 
 

@@ -33,6 +33,7 @@ TIME = const(16)
 RENEW = const(17)
 CSR = const(18)
 CERTIFICATE = const(19)
+NODE = const(20)
 
 # Codes of NACK.
 TOO_LARGE = const(1)

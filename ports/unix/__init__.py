@@ -33,6 +33,9 @@ class Port:
     def epoch_ms(self):
         return time.time_ns() // 1000000
 
+    def status(self):
+        return runtime.status()
+
     def set_time(self, epoch_ms):
         """The bridge's clock, which a host that keeps its own time has no use for."""
 

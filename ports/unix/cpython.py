@@ -40,6 +40,15 @@ class Clock:
 clock = Clock()
 
 
+def status():
+    # What Linux has for programs, of which this is one; macOS does not say.
+    names = os.sysconf_names
+    if "SC_AVPHYS_PAGES" not in names:
+        return {}
+    page = os.sysconf("SC_PAGE_SIZE")
+    return {"heap": os.sysconf("SC_PHYS_PAGES") * page, "heap_free": os.sysconf("SC_AVPHYS_PAGES") * page}
+
+
 class Stream:
     """A non-blocking socket with MicroPython's stream methods."""
 

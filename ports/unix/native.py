@@ -1,5 +1,6 @@
 """MicroPython's half of the unix port: its sockets and its poll are what the interface asks for."""
 
+import gc
 import io
 import select
 import time
@@ -14,6 +15,11 @@ _GET_FILENO = const(10)  # MP_STREAM_GET_FILENO, the request by which poll asks 
 _CLOSE = const(4)  # MP_STREAM_CLOSE
 _HUNG_UP = const(0x18)  # POLLERR | POLLHUP
 _EINVAL = const(22)
+
+
+def status():
+    free = gc.mem_free()
+    return {"heap": free + gc.mem_alloc(), "heap_free": free}
 
 
 def tls_context(authorities, cert_der, key_der):

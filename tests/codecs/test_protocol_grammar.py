@@ -56,6 +56,17 @@ UP = [
     [protocol.STATE, 3, 4, "offline", NOW, "no answer from unit 3"],
     [protocol.EVENT, 9, "SYS/dis/upload_records", NOW, b"\xff\x00"],
     [protocol.CSR, b"x" * protocol.CSR_SIZE_MAX],
+    [protocol.NODE, 1, {}],
+    [
+        protocol.NODE,
+        2,
+        {"heap": 56 * 1024, "heap_free": 0, "temperature": 41.5, "signal": -61, "reset": "watchdog"},
+    ],
+    [
+        protocol.NODE,
+        3,
+        {"crash": "x" * 1200, "sleep_until": NOW, "address": "10.0.0.9", "volts": 3.3, "ok": True},
+    ],
 ]
 DOWN = [
     [protocol.WELCOME, protocol.VERSION, NOW, protocol.WINDOW_MAX],
@@ -105,6 +116,18 @@ WRONG_UP = [
     [protocol.CSR, b""],
     [protocol.CSR, "text"],
     [protocol.CSR, b"x" * (protocol.CSR_SIZE_MAX + 1)],
+    [protocol.NODE, 1],
+    [protocol.NODE, 0, {}],
+    [protocol.NODE, 1, []],
+    [protocol.NODE, 1, {"heap": -1}],
+    [protocol.NODE, 1, {"heap_free": "much"}],
+    [protocol.NODE, 1, {"temperature": "hot"}],
+    [protocol.NODE, 1, {"signal": True}],
+    [protocol.NODE, 1, {"reset": 1}],
+    [protocol.NODE, 1, {"crash": "x" * 1201}],
+    [protocol.NODE, 1, {"more": "x" * 1201}],
+    [protocol.NODE, 1, {"more": [1]}],
+    [protocol.NODE, 1, {str(i): i for i in range(33)}],
     [protocol.HELLO, 1, 1, DIGEST, {str(i): i for i in range(33)}],
     [protocol.HAVE, 1, {}],
     [protocol.HAVE, True, {RESOURCE: 12}],
@@ -229,10 +252,10 @@ def test_the_bridge_refuses_what_the_grammar_does(message):
 
 
 def test_every_kind_is_in_the_grammar_once():
-    assert sorted({message[0] for message in UP + DOWN}) == list(range(20))
+    assert sorted({message[0] for message in UP + DOWN}) == list(range(21))
 
 
-@pytest.mark.parametrize("message", [[20, 1], [20, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
+@pytest.mark.parametrize("message", [[21, 1], [21, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
 def test_a_later_kind_has_a_seq_to_refuse_it_by(message):
     assert VALIDATOR.validate(written(message), root_type="later").valid
     assert not VALIDATOR.validate(written(message), root_type="message").valid
@@ -241,7 +264,7 @@ def test_a_later_kind_has_a_seq_to_refuse_it_by(message):
     assert (error.value.seq, error.value.code) == (message[1], protocol.UNKNOWN)
 
 
-@pytest.mark.parametrize("message", [[19, 1], [20], [20, -1], [20, "1"], [21, 0]])
+@pytest.mark.parametrize("message", [[19, 1], [21], [21, -1], [21, "1"], [22, 0]])
 def test_a_later_kind_without_a_seq_is_not_in_the_grammar(message):
     assert not VALIDATOR.validate(written(message), root_type="later").valid
 

@@ -113,6 +113,7 @@ class World:
         self.hub = EdgeHub(self, self.loop, log, self.meta, self.reports, _CONFIG, None)
         self.task = self.loop.spawn("edgehub", self.hub.run)
         self.times = []
+        self.state = {}
         self.built_ms = 0  # a platform that keeps the time
 
     def epoch_ms(self):
@@ -120,6 +121,9 @@ class World:
 
     def random(self, n):
         return b"r" * n
+
+    def status(self):
+        return dict(self.state)
 
     def set_time(self, epoch_ms):
         self.times.append(epoch_ms)

@@ -60,7 +60,7 @@ class Bridge:
         self.controller = DeviceController(self.backend)
         self.controller.start()
         self.guard = guard
-        self.hub = CloudHub(self.controller, context, guard)
+        self.hub = CloudHub(self.controller, self.backend.nodes, context, guard)
 
     async def __aenter__(self):
         self.port = await self.hub.start("localhost", 0)

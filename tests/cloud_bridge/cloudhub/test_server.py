@@ -15,7 +15,7 @@ from simulated_board import SimulatedBoard
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from cloud_bridge.backends.base import DEVICE, Key
+from cloud_bridge.backends.base import DEVICE, BackendError, Key
 from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED
@@ -35,7 +35,7 @@ class Bridge:
         self.backend.put(device(), model())
         self.controller = DeviceController(self.backend)
         self.controller.start()
-        self.hub = CloudHub(self.controller, context)
+        self.hub = CloudHub(self.controller, self.backend.nodes, context)
         self.context = context
 
     async def __aenter__(self):
@@ -463,7 +463,7 @@ async def test_a_connection_that_is_cut_leaves_nothing_behind(caplog):
 
 def test_stopping_what_was_never_started():
     backend = MemoryBackend()
-    asyncio.run(CloudHub(DeviceController(backend), None).stop())
+    asyncio.run(CloudHub(DeviceController(backend), backend.nodes, None).stop())
 
 
 @scenario
@@ -476,3 +476,96 @@ async def test_a_thousand_changes_in_a_row_end_with_the_last(caplog):
         version = next(iter(bridge.controller.desired("board-1").items.values())).version
         await client.until(lambda: client.board.held == {RESOURCE: version})
         assert client.board.kinds().count(p.PUT) < 100
+
+
+# -- boards as nodes ----------------------------------------------------------------------------
+
+
+def test_the_backend_is_told_of_a_board():
+    async def run():
+        async with Bridge() as bridge:
+            nodes = bridge.backend.nodes
+            before = server_module.epoch_ms()
+            async with bridge.board() as board:
+                await board.until(lambda: board.board.synced and "board-1" in nodes.heard_ms)
+                info, address, _ = nodes.connected["board-1"]
+                assert info["window"] == 8 and address in ("127.0.0.1", "::1")
+                seq = board.board.node(heap=4096, heap_free=1000)
+                await board.until(lambda: board.board.acked == seq)
+                assert nodes.said == {"board-1": {"heap": 4096, "heap_free": 1000}}
+                # A ping is a sign of life as good as any.
+                nodes.heard_ms.clear()
+                await board.socket.ping()
+                await until(lambda: "board-1" in nodes.heard_ms)
+                assert before <= nodes.heard_ms["board-1"] <= server_module.epoch_ms()
+            await until(lambda: not nodes.connected)
+
+    asyncio.run(run())
+
+
+def test_nothing_is_sent_before_the_backend_lets_the_bridge_serve():
+    async def run():
+        async with Bridge() as bridge:
+            nodes = bridge.backend.nodes
+            nodes.hold = asyncio.Event()
+            async with bridge.board() as board:
+                await board.flush()
+                await until(lambda: "board-1" in bridge.hub._links)
+                bridge.backend.put(device(), model())
+                bridge.link().refresh()
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await board.socket.recv()
+                assert not nodes.heard_ms
+                nodes.hold.set()
+                await board.until(lambda: board.board.synced)
+
+    asyncio.run(run())
+
+
+@scenario
+async def test_a_board_that_may_not_be_served_is_sent_away(caplog):
+    async with Bridge() as bridge:
+        nodes = bridge.backend.nodes
+        nodes.refuse = BackendError("bridge b holds it")
+        async with bridge.board() as board:
+            await board.flush()
+            assert await board.closed() == server_module.CLOSE_NOT_SERVED
+            assert board.socket.close_reason == "bridge b holds it"
+        assert not board.board.log
+        assert not logged(caplog, "board said hello")
+        nodes.refuse, nodes.hold = None, asyncio.Event()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(server_module, "CLAIM_SECONDS", 0.05)
+            async with bridge.board() as board:
+                await board.flush()
+                assert await board.closed() == server_module.CLOSE_NOT_SERVED
+
+
+def test_a_session_that_is_lost_to_another_bridge_ends():
+    async def run():
+        async with Bridge() as bridge:
+            nodes = bridge.backend.nodes
+            async with bridge.board() as board:
+                await board.until(lambda: board.board.synced)
+                _, _, drop = nodes.connected["board-1"]
+                drop("bridge b has it now")
+                assert await board.closed() == server_module.CLOSE_NOT_SERVED
+                assert board.socket.close_reason == "bridge b has it now"
+            await until(lambda: not nodes.connected)
+
+    asyncio.run(run())
+
+
+def test_a_newer_connection_stays_connected_when_the_older_one_ends():
+    async def run():
+        async with Bridge() as bridge:
+            nodes = bridge.backend.nodes
+            async with bridge.board() as old:
+                await old.until(lambda: old.board.synced)
+                async with bridge.board() as new:
+                    await new.until(lambda: new.board.synced)
+                    assert await old.closed() == server_module.CLOSE_REPLACED
+                    assert "board-1" in nodes.connected
+
+    asyncio.run(run())

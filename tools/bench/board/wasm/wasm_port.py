@@ -4,6 +4,7 @@ It stands where ports/esp32 stands on a board, so it is kept as small, and like 
 called in the steady state allocates.
 """
 
+import gc
 import time
 
 from js import motelet_close, motelet_open, motelet_random, motelet_read, motelet_ready, motelet_write
@@ -81,6 +82,10 @@ class Port:
 
     def epoch_ms(self):
         return time.time_ns() // 1000000
+
+    def status(self):
+        free = gc.mem_free()
+        return {"heap": free + gc.mem_alloc(), "heap_free": free}
 
     def set_time(self, epoch_ms):
         pass  # the host's clock is right
