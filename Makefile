@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 # What does no input or output, separated by commas: coverage takes a blank for part of a name.
-SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py
+SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,core/motelet/mqtt.py,core/motelet/mqttlink.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick lint bench torture format clean venv

@@ -52,21 +52,6 @@ def matches(pattern, parts):
     return len(pattern) == len(parts)
 
 
-class _Packets(Packets):
-    """With what only a broker asks of its packets."""
-
-    def byte(self):
-        """-> the next byte of the body; ValueError beyond its end."""
-        if self.pos >= self.stop:
-            raise ValueError("packet ends too early")
-        self.pos += 1
-        return self.rx[self.pos - 1]
-
-    def space(self):
-        """-> how many bytes there is room for behind those that wait."""
-        return len(self._tx) - self._filled if self._filled > self._sent else len(self._small_tx)
-
-
 class _Session:
     """What is known of a client, connected or not."""
 
@@ -84,7 +69,7 @@ class _Connection:
 
     def __init__(self, broker, stream, size, now):
         self.stream = stream
-        self.packets = _Packets(size, PACKET_SIZE_MAX)
+        self.packets = Packets(size, PACKET_SIZE_MAX)
         self.session = self.will = self.user = None  # will: (topic, message, retain, QoS)
         self.ready = True
         self.held = False
@@ -195,7 +180,7 @@ class Broker:
                 connection.ready = connection.held  # what was held for want of room may go on
             if connection.ready:
                 self.wake()
-            events = (0 if connection.held else READ) | (WRITE if packets.left() else 0)
+            events = (0 if connection.held else READ) | (WRITE if packets._filled > packets._sent else 0)
             if events != connection.events:
                 connection.events = events
                 self._loop.watch(connection.stream, events, connection)
@@ -235,19 +220,15 @@ class Broker:
     def _receive(self, connection):
         packets = connection.packets
         if not connection.held:
-            count = connection.stream.readinto(packets.room())
-            if count is None:
+            if not packets.fill(connection.stream):
                 return
-            if not count:
-                raise OSError("closed by the client")
-            packets.received(count)
             connection.heard = self._clock.ticks_ms()
         connection.held = False
         kind = packets.next()
         while kind:
-            if packets.space() < _ANSWER_MAX:
+            if packets._filled > packets._sent and len(packets._tx) - packets._filled < _ANSWER_MAX:
                 connection.held = True
-                packets.hold()
+                packets.stop = packets.head
             else:
                 self._handle(connection, kind)
             if connection.held:
@@ -270,7 +251,7 @@ class Broker:
         elif kind == 0xA2:
             self._unsubscribe(connection)
         elif kind == 0xC0:
-            packets.begin(0xD0, 0)
+            packets.send(0xD0, b"")
         elif kind == 0xE0:
             connection.will = None
             raise OSError("goodbye")
@@ -285,8 +266,7 @@ class Broker:
         """3.1: who is it, and may it come in?"""
         packets = connection.packets
         name = packets.string()
-        level = packets.byte()
-        flags = packets.byte()
+        level, flags = packets.string(2)
         if name != b"MQTT" or flags & 1 or flags >> 3 & 3 > 1 or flags & 0xC0 == 0x40:
             raise ValueError("no CONNECT of MQTT 3.1.1")
         if level != 4:
@@ -315,8 +295,7 @@ class Broker:
 
     def _refuse(self, connection, code):
         packets = connection.packets
-        packets.begin(0x20, 2)
-        packets.put_short(code)
+        packets.send(0x20, bytes((0, code)))
         packets.flush(connection.stream)
         raise ValueError("refused with code %d" % code)
 
@@ -342,8 +321,7 @@ class Broker:
             self._sessions.append(found)
         found.connection = connection
         connection.session = found
-        connection.packets.begin(0x20, 2)
-        connection.packets.put_short(0x100 if present else 0)
+        connection.packets.send(0x20, bytes((present, 0)))
 
     def _may(self, connection, action, topic):
         """Is `topic` (or a filter, which must be covered) among what the user may `action`?"""
@@ -361,17 +339,17 @@ class Broker:
         packets = connection.packets
         topic = packets.topic()
         pid = packets.short() if kind & 6 else 0
-        msg = packets.rest()
+        msg = packets.string(packets.stop - packets.pos)
         if not self._may(connection, "publish", topic):
             self._log.warning("broker", "not allowed", "client", connection.session.name, "topic", topic)
         elif not self._offer(topic, msg):
             connection.held = True
-            packets.hold()
+            packets.stop = packets.head
             return
         else:
             self._route(topic, msg, kind & 1, 1 if pid else 0)
         if pid:
-            packets.short_packet(0x40, pid)
+            packets.send(0x40, b"", None, pid)
 
     def _subscribe(self, connection):
         packets = connection.packets
@@ -381,7 +359,7 @@ class Broker:
         fresh = []
         while packets.pos < packets.stop:
             pattern = str(packets.string(), "utf-8")
-            qos = packets.byte()
+            qos = packets.string(1)[0]
             if not valid(pattern) or qos > 2:
                 raise ValueError("subscription that is none")
             parts = pattern.split("/")
@@ -393,10 +371,8 @@ class Broker:
                 codes.append(min(qos, 1))
                 fresh.append((parts, min(qos, 1)))
                 session.subscriptions.append(fresh[-1])
-        if not codes or not packets.begin(0x90, 2 + len(codes)):
+        if not codes or not packets.send(0x90, bytes(codes), None, pid):
             raise ValueError("subscribes to nothing, or takes no answers")
-        packets.put_short(pid)
-        packets.put(bytes(codes))
         for parts, qos in fresh:
             for topic in self._retained:
                 if matches(parts, topic.split("/")):
@@ -410,7 +386,7 @@ class Broker:
         while packets.pos < packets.stop:
             parts = str(packets.string(), "utf-8").split("/")
             session.subscriptions = [entry for entry in session.subscriptions if entry[0] != parts]
-        packets.short_packet(0xB0, pid)
+        packets.send(0xB0, b"", None, pid)
 
     # -- what clients hear --------------------------------------------------------------------
 
@@ -463,14 +439,14 @@ class Broker:
     def _send(self, connection, kind, topic, msg):
         """Send at QoS 0; -> False without room, though the stream was asked to take what waits before."""
         packets = connection.packets
-        if packets.publish(kind, topic, msg, 0):
+        if packets.send(kind, msg, topic):
             return True
         try:
             packets.flush(connection.stream)
         except OSError:
             connection.ready = True  # its own turn meets the error
             return False
-        return packets.publish(kind, topic, msg, 0)
+        return packets.send(kind, msg, topic)
 
     def _pump(self, session):
         """Send what waits at QoS 1, a few unacknowledged at a time, in order."""
@@ -482,7 +458,7 @@ class Broker:
                 return
             sent += 1
             if not entry[4]:
-                if not session.connection.packets.publish(entry[3], entry[1], entry[2], entry[0]):
+                if not session.connection.packets.send(entry[3], entry[2], entry[1], entry[0]):
                     return
                 entry[3] |= 8
                 entry[4] = True

@@ -53,9 +53,9 @@ def _client(eventbus, port, loop, log, node, config, topics):
         loop,
         port.random,
         log,
-        config.get("username"),
-        config.get("password"),
-        config.get("keepalive", 60),
+        user=config.get("username"),
+        password=config.get("password"),
+        keepalive=config.get("keepalive", 60),
     )
     client.set_callback(eventbus.arrived)
     for topic in topics:

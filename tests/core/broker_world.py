@@ -104,3 +104,15 @@ class Client:
         self.world.step()
         count = self.stream.readinto(_BUFFER)
         return None if count == 0 else bytes(_BUFFER[: count or 0])
+
+
+class Piece:
+    """A stream that has `data` and no more; `count` of it were read."""
+
+    def __init__(self, data=b""):
+        self.data = data
+
+    def readinto(self, buf):
+        self.count = min(len(buf), len(self.data))
+        buf[: self.count] = self.data[: self.count]
+        return self.count

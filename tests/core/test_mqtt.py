@@ -1,5 +1,7 @@
 """The MQTT codec and client: against bytes written out by hand, on a virtual clock."""
 
+from broker_world import Piece
+
 from motelet.log import Log
 from motelet.loop import Loop
 from motelet.mqtt import INFLIGHT_MAX, PACKET_SIZE_MAX, TOPIC_SIZE_MAX, MQTTClient, Packets
@@ -70,8 +72,7 @@ class World:
 
 def _packets(data, size=64):
     packets = Packets(size)
-    packets.room()[: len(data)] = data
-    packets.received(len(data))
+    packets.fill(Piece(data))
     return packets
 
 
@@ -108,7 +109,8 @@ def test_an_address_that_does_not_resolve_is_tried_again():
     assert not world.errors and not world.links
     world.refuse = None
     for _ in range(_FOREVER):
-        world.loop.step(1000)
+        if not world.links:
+            world.loop.step(1000)
     assert len(world.links) == 1
 
 
@@ -361,7 +363,7 @@ def test_what_is_too_large_to_be_sent_is_an_error_of_the_caller():
     raises(ValueError, world.client.publish, "a", bytes(PACKET_SIZE_MAX))
     raises(ValueError, world.client.publish, "a" * (TOPIC_SIZE_MAX + 1), b"")
     raises(ValueError, world.client.publish, "", b"")
-    raises(ValueError, Packets(64, 100).begin, 0x30, 99)
+    raises(ValueError, Packets(64, 100).send, 0x30, bytes(99))
 
 
 def test_every_cut_of_a_stream_gives_the_same_packets():
@@ -377,11 +379,9 @@ def test_every_cut_of_a_stream_gives_the_same_packets():
         kinds = []
         at = 0
         while at < len(data):
-            room = packets.room()
-            count = min(chunk, len(room), len(data) - at)
-            room[:count] = data[at : at + count]
-            at += count
-            packets.received(count)
+            piece = Piece(data[at : at + chunk])
+            packets.fill(piece)
+            at += piece.count
             kind = packets.next()
             while kind:
                 kinds.append((kind, packets.stop - packets.pos))
@@ -405,3 +405,68 @@ def test_keepalive_and_a_small_publish_allocate_nothing():
         world.links[-1].write(_PINGRESP, 0, 2)
         heap_locked(next, turn)
         assert world.client._asked is None and len(world.hear()) == 34
+
+
+def test_a_puback_for_nothing_is_passed_over():
+    world = World()
+    world.join()
+    assert world.client.publish("a", "1", False, 1)
+    world.hear()
+    world.say(b"\x40\x02\x00\x63" + b"\x40\x02\x00\x01" + b"\x40\x02\x00\x01")
+    assert world.client.connected and not world.client._queue
+
+
+def test_a_broker_that_sends_and_reads_nothing_is_given_up():
+    world = World(size=64)
+    world.join()
+    world.client.publish("a", "x" * 59)  # fills the buffer, which nobody empties
+    world.client._stream.write = refuses_all
+    world.say(b"\x32\x05\x00\x01a\x12\x34")
+    assert not world.client.connected and "takes no answers" in world.lines[-1]
+
+
+def refuses_all(buf, off, n):
+    return None
+
+
+def test_what_does_not_fit_waits_for_room_in_order():
+    world = World(size=64)
+    world.join()
+    for number in range(INFLIGHT_MAX):
+        assert world.client.publish("a", str(number) * 30, False, 1)
+    heard = b""
+    for _ in range(INFLIGHT_MAX):
+        heard += world.hear()
+    last = -1
+    for number in range(INFLIGHT_MAX):
+        at = heard.find(b"%d" % number * 30)
+        assert last < at
+        last = at
+
+
+def test_a_ping_and_an_unsubscribe_without_room_are_left_out():
+    world = World(size=64)
+    world.join()
+    world.client._stream.write = refuses_all
+    assert world.client.publish("a", "x" * 59)
+    world.client.ping()
+    assert world.client._asked is None
+    assert not world.client.unsubscribe("topic")
+    world.clock.advance(45000)
+    world.step()
+    assert world.client._asked is None and world.client.connected
+
+
+def test_a_task_that_failed_closes_the_connection_it_had():
+    world = World()
+    world.join()
+    world.client.set_callback(None)
+    world.say(b"\x30\x03\x00\x01a")
+    assert world.errors
+    while len(world.links) < 2:
+        world.loop.step(1000)
+    assert world.links[0].peer.closed
+    assert world.client._task.name == "mqtt"
+    client = MQTTClient("other", world.dial, world.loop, world.random, None)
+    client.connect()  # before its task runs
+    raises(AttributeError, getattr, client, "nothing")

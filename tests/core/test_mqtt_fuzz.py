@@ -1,6 +1,6 @@
 """Bytes that no client would send, the same on both interpreters; a failure names its seed."""
 
-from broker_world import CONNACK, World, connect, packet, publish, subscribe
+from broker_world import CONNACK, Piece, World, connect, packet, publish, subscribe
 
 from motelet.mqtt import Packets
 
@@ -24,12 +24,11 @@ def _bytes(random, size):
 def _feed(packets, data, random):
     """Feed data in pieces; -> True when it was refused."""
     at = 0
+    piece = Piece()
     while at < len(data):
-        room = packets.room()
-        count = min(1 + random.below(40), len(room), len(data) - at)
-        room[:count] = data[at : at + count]
-        packets.received(count)
-        at += count
+        piece.data = data[at : at + 1 + random.below(40)]
+        packets.fill(piece)
+        at += piece.count
         try:
             kind = packets.next()
             while kind:

@@ -2,6 +2,7 @@
 
 import json
 
+from broker_world import Piece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twin_world import DEV, RESOURCE, World, prop
@@ -51,11 +52,9 @@ def feed(packets: Packets, data: bytes, sizes: list[int]) -> list[tuple[int, byt
     found = []
     at = turn = 0
     while at < len(data):
-        room = packets.room()
-        count = min(sizes[turn % len(sizes)], len(room), len(data) - at)
-        room[:count] = data[at : at + count]
-        packets.received(count)
-        at += count
+        piece = Piece(data[at : at + sizes[turn % len(sizes)]])
+        packets.fill(piece)
+        at += piece.count
         turn += 1
         while kind := packets.next():
             found.append((kind, bytes(packets.rx[packets.pos : packets.stop])))
@@ -98,7 +97,7 @@ def test_what_is_published_is_what_arrives(
     out = Packets(64)
     pipe = Pipe(most)
     for topic, payload, kind, pid in messages:
-        while not out.publish(kind, topic.encode(), payload, pid):
+        while not out.send(kind, payload, topic.encode(), pid if kind & 6 else 0):
             assert out.flush(pipe)
     while out.flush(pipe):
         continue
@@ -111,12 +110,11 @@ def test_what_is_published_is_what_arrives(
             + (bytes([len(body)]) if len(body) < 128 else bytes([len(body) & 127 | 128, len(body) >> 7]))
             + body
         )
-        reader.room()[: len(whole)] = whole
-        reader.received(len(whole))
+        reader.fill(Piece(whole))
         assert reader.next() == kind
         topic = reader.topic()
         pid = reader.short() if kind & 6 else 0
-        arrived.append((topic, reader.rest(), kind, pid))
+        arrived.append((topic, reader.string(reader.stop - reader.pos), kind, pid))
     assert arrived == [
         (topic, payload, kind, pid if kind & 6 else 0) for topic, payload, kind, pid in messages
     ]

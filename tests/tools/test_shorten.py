@@ -53,6 +53,12 @@ def test_an_attribute_that_two_files_share_stays_one() -> None:
     assert short["_total"] in shorten.rename(reader, short)
 
 
+def test_what_a_file_adds_to_the_objects_of_another_is_kept_apart_from_what_they_have() -> None:
+    helper = "import one\ndef add(counter):\n    counter._total = counter._extra = counter._more = 0\n"
+    short = shorten.plan({"one": ONE, "two": helper})
+    assert len(set(short.values())) == len(short) == 5
+
+
 def test_a_board_build_is_shorter_and_a_changed_name_is_changed_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
