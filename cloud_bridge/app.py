@@ -22,6 +22,7 @@ from cloud_bridge.identity import command
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.enrolment import Enrolment
 from cloud_bridge.identity.identity import Identity
+from cloud_bridge.probes import Probes
 
 LISTEN_DEFAULT = "0.0.0.0:10000"
 """KubeEdge's CloudHub has the same port. All interfaces: nobody without a certificate gets in."""
@@ -92,6 +93,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="no TLS, any client may be any node: for tests, on a loopback address only",
     )
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics there (default: nowhere)"
+    )
     log = parser.add_argument_group("logs, on stderr")
     log.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     log.add_argument("--log-format", choices=logs.FORMATS, default="logfmt", help="default: %(default)s")
@@ -111,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
             plan = _Plan(address, None if args.plain else _tls(args))
         else:
             plan = _plan(args, address)
-        asyncio.run(_bridge(Manifests(args.manifests), plan))
+        http = None if args.http is None else _host_port("--http", args.http)
+        asyncio.run(_bridge(Manifests(args.manifests), plan, http))
     except (OptionError, BackendError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILURE
@@ -137,7 +142,7 @@ class _Plan:
     joining: _Joining | None = None
 
 
-async def _bridge(backend: Backend, plan: _Plan) -> None:
+async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -148,7 +153,9 @@ async def _bridge(backend: Backend, plan: _Plan) -> None:
     controller.start()
     joining = plan.joining
     hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
-    servers: list[tuple[CloudHub | Enrolment, tuple[str, int]]] = [(hub, plan.address)]
+    servers: list[tuple[CloudHub | Enrolment | Probes, tuple[str, int]]] = [(hub, plan.address)]
+    if http is not None:
+        servers.append((Probes(lambda: None if backend.synced() else "not every list could be read"), http))
     if joining is not None:
         servers.append((Enrolment(joining.identity, joining.context), joining.address))
     try:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cloud_bridge import metrics
 from cloud_bridge.logs import Log
 
 CONNECTIONS_PER_SECOND = 100
@@ -114,6 +115,7 @@ class Gate(socket.socket):
 
     def _drop(self, why: str, limit: int) -> None:
         self.dropped += 1
+        metrics.dropped_connections.labels(why).inc()
         if time.monotonic() - self._complained >= COMPLAINT_SECONDS:
             self._complained = time.monotonic()
             _log.warning("connection dropped", why=why, limit=limit, dropped=self.dropped)

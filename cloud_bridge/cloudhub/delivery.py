@@ -5,13 +5,15 @@ message about it is under way, and the board has not refused just this version. 
 undone before its turn costs nothing, and of ten versions in a row a slow board gets the newest.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import cbor2
 
+from cloud_bridge import metrics
 from cloud_bridge.cloudhub.messages import BlobGet, MessageError
 from cloud_bridge.resources import Desired
 from motelet import protocol
@@ -27,6 +29,8 @@ class Sent:
 
     resource: str
     version: str | None
+    at: float
+    """When it was sent, in seconds of the clock that `Delivery` was given."""
     blob: bool = False
 
 
@@ -42,7 +46,8 @@ class Delivery:
     `desire`, `open` and `start` may come in any order; nothing is sent before all three did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._window = 0
         self._message_size_max = 0
         self._desired = Desired({}, synced=False)
@@ -77,6 +82,11 @@ class Delivery:
         """Whether the board holds all that it is known to have to hold, but for what it refused."""
         return self._started and self._desired.synced and not self._todo and not self._sent
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are under way or to be sent."""
+        return len(self._sent) + len(self._todo)
+
     def next_message(self) -> bytes | None:
         """The next message, numbered, made from the state of this moment; None when there is none now."""
         if len(self._sent) >= self._window:
@@ -86,17 +96,17 @@ class Delivery:
             del self._todo[resource]
             content = self._desired.items.get(resource)
             if content is None:
-                return self._send(Sent(resource, None), protocol.DELETE)
+                return self._send(Sent(resource, None, self._now()), protocol.DELETE)
             size_max = _HEAD_SIZE_MAX + len(resource) + len(content.version) + len(content.data)
             if size_max <= self._message_size_max:
-                return self._send(
-                    Sent(resource, content.version), protocol.PUT, content.version, content.data
-                )
+                sent = Sent(resource, content.version, self._now())
+                return self._send(sent, protocol.PUT, content.version, content.data)
             # A board receives one blob at a time; the plan made when that one is through has the next again.
             if self._blob is None:
                 self._blob = _Blob(sha256(content.data).digest(), content.data)
                 what = (content.version, len(content.data), self._blob.sha256)
-                return self._send(Sent(resource, content.version, blob=True), protocol.PUTBLOB, *what)
+                sent = Sent(resource, content.version, self._now(), blob=True)
+                return self._send(sent, protocol.PUTBLOB, *what)
         return None
 
     def ack(self, seq: int, alone: bool) -> list[Sent]:
@@ -144,6 +154,7 @@ class Delivery:
 
     def _settle(self, seq: int) -> Sent:
         sent = self._sent[seq]
+        metrics.ack_seconds.labels("down").observe(self._now() - sent.at)
         if sent.version is not None:
             self._held[sent.resource] = sent.version
         else:

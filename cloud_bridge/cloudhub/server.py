@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
-from cloud_bridge import gate
+from cloud_bridge import gate, metrics
 from cloud_bridge.backends.base import BackendError, Nodes
 from cloud_bridge.cloudhub.session import (
     Close,
@@ -87,6 +87,7 @@ class _Connection(ServerConnection):
         if isinstance(event, Frame):
             self.heard = self.loop.time()
             if self.transport.get_write_buffer_size() > CONTROL_BYTES_MAX:
+                metrics.dropped_connections.labels("reads nothing").inc()
                 _log.warning("board reads nothing, cut off", node=self.node)
                 self.transport.abort()
         super().process_event(event)
@@ -125,6 +126,7 @@ class _Link:
             if isinstance(data, str):
                 self.session.fail("a text message")
             else:
+                metrics.messages.labels("up", metrics.kind(data)).inc()
                 for output in self.session.receive(data):
                     if not isinstance(output, Opened) or await self._claim(output.info):
                         self._take(output)
@@ -138,6 +140,7 @@ class _Link:
             return
         refusal = self._guard.refusal(self.peer)
         if refusal is not None and self.session.closing is None:
+            metrics.dropped_connections.labels("certificate").inc()
             _log.warning("session ended, its certificate counts no more", **_shown(self.peer), error=refusal)
             self.session.end(CLOSE_CERTIFICATE, f"certificate {refusal}")
             self.kick()
@@ -150,7 +153,9 @@ class _Link:
         heard = self.connection.heard
         if self._served and heard > self.told_heard:
             self.told_heard = heard
-            self._nodes.heard(self.node, epoch_ms() - round((now - heard) * 1000))
+            at = epoch_ms() - round((now - heard) * 1000)
+            metrics.last_seen.labels(self.node).set(at / 1000)
+            self._nodes.heard(self.node, at)
 
     def refresh(self) -> None:
         """What the node should hold may have changed."""
@@ -199,6 +204,7 @@ class _Link:
     async def _flush(self) -> None:
         async with self._sending:
             while not self._claiming and (data := self.session.data_to_send()) is not None:
+                metrics.messages.labels("down", metrics.kind(data)).inc()
                 await self.connection.send(data)
         if self.session.closing:
             await self.close(self.session.closing)
@@ -219,6 +225,7 @@ class _Link:
                 _log.info("board holds", node=self.node, resource=resource, version=version or "none")
             case Refused(resource, version, refusal):
                 where = {"node": self.node, "resource": resource, "version": version or "none"}
+                metrics.refusals.labels("down").inc()
                 _log.warning("board refused", **where, code=refusal.code, error=refusal.reason)
                 self._controller.refused(self.node, resource, refusal)
             case _:
@@ -236,8 +243,15 @@ class _Link:
         self.session.certify(certificate)
 
     def _settler(self, seq: int) -> Callable[[Refusal | None], None]:
+        begun = time.monotonic()
+        queued = metrics.queued_messages.labels("up")
+        queued.inc()
+
         def settle(refusal: Refusal | None) -> None:
+            queued.dec()
+            metrics.ack_seconds.labels("up").observe(time.monotonic() - begun)
             if refusal is not None:
+                metrics.refusals.labels("up").inc()
                 _log.warning("report refused", node=self.node, code=refusal.code, error=refusal.reason)
             self.session.settle(seq, refusal)
             self.kick()
@@ -264,8 +278,12 @@ class CloudHub:
         self._guard = guard
         self._context = context
         self._links: dict[str, _Link] = {}
+        self._known: set[str] = set()
         self._server: Server | None = None
         controller.watch(self._changed)
+        metrics.queued_messages.labels("down").set_function(
+            lambda: sum(link.session.waiting for link in self._links.values())
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen; -> the port, for one that was 0. Raises OSError."""
@@ -308,6 +326,7 @@ class CloudHub:
                 link.check_certificate()
                 link.tell_heard(now)
                 if now - link.connection.heard > SILENCE_SECONDS:
+                    metrics.dropped_connections.labels("silent").inc()
                     _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)
                     link.connection.transport.abort()
                 elif now - link.told_time > TIME_SECONDS:
@@ -372,7 +391,7 @@ class CloudHub:
         link = _Link(node, connection, self._controller, self._boards, self._guard)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
         before = self._links.get(node)
-        self._links[node] = link
+        self._count(node, link)
         if before is not None:
             _log.info("board has connected again, the older connection is closed", node=node)
             if link.peer and before.peer and link.peer.serial != before.peer.serial:
@@ -391,10 +410,23 @@ class CloudHub:
             raise  # which closes the connection, and only this one
         finally:
             if self._links.get(node) is link:
-                del self._links[node]
+                self._count(node, None)
                 await self._boards.disconnect(node)
             why = {"code": connection.close_code, "error": connection.close_reason or "-"}
             _log.info("board disconnected", node=node, **why)
+
+    def _count(self, node: str, link: _Link | None) -> None:
+        """The node is connected by `link` now, or not any more."""
+        if link is None:
+            del self._links[node]
+        else:
+            self._links[node] = link
+            if node in self._known:
+                metrics.reconnects.inc()
+            self._known.add(node)
+            if link.peer is not None:
+                metrics.certificate_expiry.labels(node).set(link.peer.not_after)
+        metrics.connected_nodes.set(len(self._links))
 
 
 def _shown(peer: Peer) -> dict[str, object]:

@@ -115,6 +115,11 @@ class Session:
             messages.RawNode: self._node,
         }
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are under way to the board or are to be sent."""
+        return len(self._output) + self._delivery.waiting
+
     def receive(self, data: bytes) -> list[Output]:
         """Take one message of the board. Returns what it says; an ended session says nothing more."""
         if self.closing:

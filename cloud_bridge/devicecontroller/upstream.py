@@ -10,10 +10,12 @@ years until the bridge told the time.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from cloud_bridge import metrics
 from cloud_bridge.backends.base import (
     DEVICE,
     Backend,
@@ -151,6 +153,9 @@ class Upstream:
         refusal = None
         if isinstance(failure, NoObjectError):
             refusal = Refusal(protocol.UNKNOWN, f"there is no {key} any more")
+        else:
+            for twin in pending.twins.values():
+                metrics.twin_lag_seconds.observe(time.time() - int(twin.timestamp) / 1000)
         for settle in pending.settle:
             settle(refusal)
 

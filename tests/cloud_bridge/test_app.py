@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 
 import pytest
@@ -61,6 +62,7 @@ class Bridge:
         cert, key = self.identity.authority.server(SERVER_NAMES)
         tls = ["--cert", cert, "--key", key, "--client-ca", self.identity.authority.certificate_path]
         options = ["--manifests", self.folder, "--listen", f"localhost:{self.port}", "--log-format", "json"]
+        options += ["--http", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([*COMMAND, *map(str, options), *map(str, tls)], stderr=log)
 
@@ -103,6 +105,15 @@ def bridge(folder, identity):
     assert "Traceback" not in read(bridge.log)
 
 
+def test_the_probes_answer(bridge):
+    asyncio.run(bridge.started())
+    asyncio.run(until(lambda: bridge.lines("serves probes")))
+    port = bridge.lines("serves probes")[0]["port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
+        assert (answer.status, answer.read()) == (200, b"ok\n")
+    assert bridge.terminate() == 0
+
+
 def test_help_reads_well():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     for option in ("--manifests DIR", "--listen HOST:PORT", "--client-ca FILE", "--plain", "--log-level"):
@@ -129,6 +140,7 @@ def test_options_that_cannot_be_used_are_told_in_one_line(folder, identity, tmp_
             (["--cert", tmp_path / "none", *tls[2:]], 2, f"cannot read {tmp_path}/none: No such file"),
             (["--cert", junk, *tls[2:]], 2, "not a certificate and its private key"),
             ([*tls[:5], junk], 2, "junk.pem: not a certificate in PEM or DER"),
+            ([*tls, "--http", "nonsense"], 2, "--http nonsense: expected HOST:PORT"),
             ([*tls, "--listen", "nonsense"], 2, "--listen nonsense: expected HOST:PORT"),
             ([*tls, "--listen", ":80"], 2, "expected HOST:PORT"),
             ([*tls, "--listen", "localhost:70000"], 2, "expected HOST:PORT"),

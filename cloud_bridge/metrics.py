@@ -1,0 +1,69 @@
+"""What the bridge counts, for Prometheus; names and units by Prometheus' naming guide.
+
+One process is one bridge, so the metrics are the module's: whoever does a thing counts it there and then.
+`node` is a label only where a number for each board is the point; there are as many as an operator has
+given certificates to.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+connected_nodes = Gauge("motelet_connected_nodes", "Boards connected now")
+reconnects = Counter("motelet_reconnects", "Connections of boards that had been connected before")
+messages = Counter("motelet_messages", "Messages of the link", ["direction", "kind"])
+refusals = Counter("motelet_refusals", "Messages refused by their receiver", ["direction"])
+ack_seconds = Histogram(
+    "motelet_ack_seconds",
+    "From a message to its acknowledgement: up, received to durable; down, sent to durable on the board",
+    ["direction"],
+    buckets=_SECONDS,
+)
+queued_messages = Gauge(
+    "motelet_queued_messages", "Up: received, not durable yet; down: to be sent or under way", ["direction"]
+)
+dropped_connections = Counter("motelet_dropped_connections", "Connections closed unasked", ["reason"])
+twin_lag_seconds = Histogram(
+    "motelet_twin_lag_seconds",
+    "From the time a board gives a report to its being in the status; a wrong clock shows here",
+    buckets=_SECONDS,
+)
+api_requests = Counter("motelet_api_requests", "Requests to the API server", ["verb", "code"])
+api_failures = Counter("motelet_api_failures", "Requests to the API server without an answer", ["verb"])
+certificate_expiry = Gauge(
+    "motelet_certificate_expiry_timestamp_seconds", "End of the certificate a board connected with", ["node"]
+)
+last_seen = Gauge("motelet_last_seen_timestamp_seconds", "When the last frame of a board came", ["node"])
+
+KINDS = [
+    "hello",
+    "welcome",
+    "list",
+    "have",
+    "synced",
+    "ack",
+    "nack",
+    "put",
+    "delete",
+    "putblob",
+    "blobget",
+    "blob",
+    "name",
+    "report",
+    "state",
+    "event",
+    "time",
+    "renew",
+    "csr",
+    "certificate",
+    "node",
+]
+"""Names of the link's messages by their number, as in motelet.protocol."""
+
+
+def kind(message: bytes) -> str:
+    """What a message of the link (one CBOR array) is counted as; "other" when it is none that is known."""
+    number = message[1] if len(message) > 1 else 0xFF
+    if number == 0x18 and len(message) > 2:  # RFC 8949, section 3: the argument is in the next byte
+        number = message[2]
+    return KINDS[number] if number < len(KINDS) else "other"
