@@ -28,6 +28,8 @@ def borrow(name):
     path = "motelet." + name
     if sys.implementation.name != "micropython":
         return __import__(path, None, None, (name,))
+    if path in sys.modules:
+        return sys.modules[path]  # somebody has it for good
     # What was borrowed before is garbage by now, and loading does not always collect by itself.
     gc.collect()
     module = __import__(path, None, None, (name,))

@@ -50,8 +50,9 @@ def test_what_a_mapper_in_this_process_reports_is_published():
     world.twin.reported(on, True)
     world.twin.reported(heat, 1.5)
     world.twin.reported(raw, b"ab")
-    values = [list(payload["twin"].values())[0] for _, payload in world.said()]
-    assert [value["last"] for value in values] == [None, None, None]
+    said = world.said()  # what was read at once is told at once
+    values = [said[0][1]["twin"][name] for name in ("on", "heat", "raw")]
+    assert len(said) == 1 and [value["last"] for value in values] == [None, None, None]
     assert [value["current"]["actual"]["value"] for value in values] == ["true", "1.5", "ab"]
 
 
@@ -86,11 +87,26 @@ def test_when_the_broker_comes_back_open_differences_are_said_again():
     assert len(said) == 1 and said[0][1]["delta"] == {"level": "4"}
 
 
-def test_news_without_room_is_counted():
+def test_news_wait_for_room_newest_first_and_only_too_many_are_dropped_and_counted():
     world = World(mqtt=True)
-    lamp = world.put(prop("level"), resource=RESOURCE)
+    lamp = world.put(prop("level"), prop("other"), resource=RESOURCE)
+    level, other = lamp.properties
     for _ in range(MAILBOX_SIZE):
-        assert world.out.put(PUBLISH, "t", "x")
-    for i in range(3):
-        world.twin.reported(lamp.properties[0], i)
-    assert world.comm.dropped == 3 and "no room" in world.lines[-1]
+        assert world.out.put(PUBLISH, "t", "{}")
+    for i in range(4):
+        world.twin.reported(level, i)
+        world.twin.reported(other, i)
+        world.step()
+    assert world.comm.dropped == 0
+    world.twin.reported(level, 4)  # one more than may wait
+    assert world.comm.dropped == 1 and "no room" in world.lines[-1]
+    world.twin.reported(other, 5)
+    world.twin.reported(level, 5)
+    world.twin.reported(other, 6)
+    world.said()
+    twins = [payload["twin"] for topic, payload in world.said()]
+    assert [sorted(twin) for twin in twins] == [["level", "other"]]
+    values = [
+        (twin["last"]["actual"]["value"], twin["current"]["actual"]["value"]) for twin in twins[0].values()
+    ]
+    assert sorted(values) == [("3", "5"), ("3", "6")]

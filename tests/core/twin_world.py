@@ -137,6 +137,7 @@ class World:
 
     def said(self):
         """-> all that was published since: [(topic, parsed payload)]."""
+        self.step()
         said = []
         while self.out.take():
             said.append((self.out.a, json.loads(self.out.b)))

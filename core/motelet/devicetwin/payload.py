@@ -1,6 +1,10 @@
 """What the submodules of DeviceTwin that answer on MQTT share: payloads to and from JSON. Borrowed."""
 
 import json
+from binascii import hexlify
+from io import StringIO
+
+from motelet.messages import PUBLISH
 
 VALUE_SIZE_MAX = 512  # bytes of a value in UTF-8
 
@@ -37,12 +41,31 @@ def rfc3339(ms):
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % ((year, month, day) + clock)
 
 
+def begin(comm, event_id):
+    """-> stream with the beginning of a payload, for `end`; `event_id` None: news nobody asked for."""
+    if event_id is None:
+        event_id = hexlify(comm.twin.random(16)).decode()
+    out = StringIO()
+    out.write('{"event_id":')
+    json.dump(event_id, out)
+    out.write(',"timestamp":%d,' % comm.twin.epoch_ms())
+    return out
+
+
+def end(comm, out, path):
+    """Publish what was written to `out` on `$hw/events/<path>` (dealSendToEdge)."""
+    out.write("}")
+    if comm.online and not comm._out.put(PUBLISH, "$hw/events/" + path, out.getvalue()):
+        comm.dropped += 1
+        comm.twin.log.warning("devicetwin", "no room for a message", "topic", path, "sum", comm.dropped)
+
+
 def send(comm, path, event_id, body):
     """Publish {"event_id", "timestamp", body..} on `$hw/events/<path>`."""
     if comm.online:
-        out = comm.begin(event_id)
+        out = begin(comm, event_id)
         out.write(body)
-        comm.end(out, path)
+        end(comm, out, path)
 
 
 def error(comm, device_id, verb, event_id, code, reason):

@@ -3,7 +3,6 @@
 from micropython import const
 
 from motelet import borrow
-from motelet.devicetwin.twin import listed, records
 
 _TYPE = const(8)  # of a record, see devicetwin.twin
 _DELETED = const("deleted")
@@ -34,6 +33,7 @@ def _get(comm, device_id, payload):
     if device is None:
         answers.error(comm, device_id, "twin/get", event_id, 404, _NO_DEVICE % device_id)
         return
-    out = comm.begin(event_id)
-    listed(out, [pair for pair in records(comm, device) if pair[1][_TYPE] != _DELETED])
-    comm.end(out, "device/" + device_id + "/twin/get/result")
+    twin = borrow("devicetwin.twin")
+    out = answers.begin(comm, event_id)
+    twin.listed(out, [pair for pair in twin.records(comm, device) if pair[1][_TYPE] != _DELETED])
+    answers.end(comm, out, "device/" + device_id + "/twin/get/result")

@@ -1,8 +1,8 @@
 """Twin: expected and actual values of properties, as applications on MQTT see them (KubeEdge's TwinModule).
 
-Here is what a board needs whose devices have their mappers in this process: their values are
-published. Asking for them is `devicetwin.request`, telling them `devicetwin.update`, and what a new spec
-does to them `devicetwin.joining`.
+Here is how they look, and what is published of devices that have their mappers in this process. Asking
+for twins is `devicetwin.request`, telling them `devicetwin.update`, and what a new spec does to them
+`devicetwin.joining`. Borrowed, until `update` loads it for good.
 
 A record is a list, small in RAM and as JSON in the store: see the indices. What an application has
 told is kept as a record; the twin of any other property is derived from the Property.
@@ -11,6 +11,8 @@ told is kept as a record; the twin of any other property is derived from the Pro
 import json
 
 from micropython import const
+
+from motelet import borrow
 
 # A record: expected and actual follow each other as value, time, cloud version, edge version.
 _EXPECTED = const(0)
@@ -64,7 +66,8 @@ def document(comm, device_id, event_id, changes):
     """Publish what changed: [(name, record before, record now, fields)]."""
     if not comm.online:
         return
-    out = comm.begin(event_id)
+    answers = borrow("devicetwin.payload")
+    out = answers.begin(comm, event_id)
     out.write('"twin":{')
     for change in changes:
         name_to(out, change[0], change is changes[0])
@@ -74,7 +77,7 @@ def document(comm, device_id, event_id, changes):
         view(out, change[2])
         out.write("}")
     out.write("}")
-    comm.end(out, "device/" + device_id + "/twin/update/document")
+    answers.end(comm, out, "device/" + device_id + "/twin/update/document")
 
 
 def delta(comm, device):
@@ -85,14 +88,15 @@ def delta(comm, device):
     differing = [pair for pair in wanted if pair[1][_EXPECTED] != pair[1][_ACTUAL]]
     if not differing:
         return
-    out = comm.begin(None)
+    answers = borrow("devicetwin.payload")
+    out = answers.begin(comm, None)
     listed(out, wanted)
     out.write(',"delta":{')
     for pair in differing:
         name_to(out, pair[0], pair is differing[0])
         json.dump(pair[1][_EXPECTED], out)
     out.write("}")
-    comm.end(out, "device/" + device.id + "/twin/update/delta")
+    answers.end(comm, out, "device/" + device.id + "/twin/update/delta")
 
 
 def listed(out, pairs):
@@ -138,23 +142,35 @@ def records(comm, device):
     return sorted(pairs)
 
 
-def reported(comm, prop, last, last_ms):
-    """A mapper in this process has read `prop`, which was `last` before."""
-    device = prop.device
-    new = comm.records.get(device.id, {}).get(prop.name)
-    if new is not None:
-        before = new[:]
-        new[_ACTUAL] = _text(prop.value)
-        new[_ACTUAL + _TIME] = prop.time_ms
-        new[_ACTUAL + _EDGE] += 1
-    elif not comm.online:
+def tell(comm):
+    """Publish what was read of one device since; else what one to be said again is not as expected."""
+    news = comm._news
+    if not news:
+        device = comm.twin.devices.get(comm._again.pop())
+        if device is not None:
+            delta(comm, device)
         return
-    else:
-        new = derived(prop)
-        before = new[:]
-        before[_ACTUAL] = None if last is None else _text(last)
-        before[_ACTUAL + _TIME] = last_ms
-        if last is None and prop.desired is None:
-            before = None
-    document(comm, device.id, None, [(prop.name, before, new, 0)])
+    device = news[0][0].device
+    comm._news = [entry for entry in news if entry[0].device is not device]
+    kept = comm.records.get(device.id, {})
+    changes = []
+    for prop, last, last_ms in news:
+        # The newest value of each with the one that was published before.
+        if prop.device is not device or prop.name in [change[0] for change in changes]:
+            continue
+        new = kept.get(prop.name)
+        if new is not None:
+            before = new[:]
+            new[_ACTUAL] = _text(prop.value)
+            new[_ACTUAL + _TIME] = prop.time_ms
+            new[_ACTUAL + _EDGE] += 1
+        else:
+            new = derived(prop)
+            before = new[:]
+            before[_ACTUAL] = None if last is None else _text(last)
+            before[_ACTUAL + _TIME] = last_ms
+            if last is None and prop.desired is None:
+                before = None
+        changes.append((prop.name, before, new, 0))
+    document(comm, device.id, None, changes)
     delta(comm, device)

@@ -29,7 +29,7 @@ from micropython import const
 from motelet import borrow
 from motelet.device import APPLY
 from motelet.devicetwin import find
-from motelet.devicetwin.payload import UNMARSHAL, VALUE_SIZE_MAX, error, parse
+from motelet.devicetwin.payload import UNMARSHAL, VALUE_SIZE_MAX, begin, end, error, parse
 from motelet.devicetwin.twin import delta, derived, document, name_to, view
 from motelet.kvlog import StoreError
 
@@ -56,30 +56,18 @@ _BASE = const(10)
 _DELETED = const("deleted")
 
 
-def _key(device_id, name):
-    return ".twin/%s/=%s" % (device_id, name)
-
-
 def _keep(comm, device, changes):
     """Make records durable, all or none, then let them count. Raises StoreError."""
-    comm.twin.store.batch([(_key(device.id, name), json.dumps(new).encode()) for name, _, new, _ in changes])
+    pairs = []
+    for name, _, new, _ in changes:
+        pairs.append((".twin/%s/=%s" % (device.id, name), json.dumps(new).encode()))
+    if len(pairs) == 1:
+        comm.twin.store.put(pairs[0][0], pairs[0][1])
+    else:
+        comm.twin.store.batch(pairs)
     kept = comm.records.setdefault(device.id, {})
     for name, _, new, _ in changes:
         kept[name] = new
-
-
-def overrule(comm, device, prop, known):
-    """The Device has another desired value; it takes the place of what was expected. -> the change"""
-    new = known[:]
-    new[_EXPECTED] = new[_BASE] = prop.desired
-    new[_EXPECTED + _TIME] = comm.twin.epoch_ms()
-    new[_EXPECTED + _CLOUD] += 1
-    change = (prop.name, known, new, 0)
-    try:
-        _keep(comm, device, [change])
-    except StoreError as bad:
-        comm.twin.log.error("devicetwin", "twin not kept", "device", device.id, "error", bad)
-    return change
 
 
 def update(comm, device_id, payload, sync):
@@ -105,13 +93,13 @@ def update(comm, device_id, payload, sync):
         error(comm, device_id, "twin/update", event_id, 500, str(bad))
         return
     if not sync:
-        out = comm.begin(event_id)
+        out = begin(comm, event_id)
         out.write('"twin":{')
         for name, _, new, fields in changes:
             name_to(out, name, name == changes[0][0])
             view(out, new, fields & 1, fields & 2)
         out.write("}")
-        comm.end(out, "device/" + device_id + "/twin/update/result")
+        end(comm, out, "device/" + device_id + "/twin/update/result")
     if changes:
         document(comm, device_id, event_id, changes)
     _apply(comm, device, changes)
