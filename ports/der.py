@@ -27,3 +27,14 @@ def split(der):
         parts.append(bytes(der[at : body + size]))
         at = body + size
     return parts
+
+
+def authorities(ca_der, cert_der):
+    """The certificates of `ca_der`, a list. ValueError without one, or if `cert_der` is not exactly one."""
+    parts = split(ca_der)
+    if not parts:
+        raise ValueError("no certificate authority")
+    # MicroPython would take the first of several and leave the others out.
+    if cert_der is not None and len(split(cert_der)) != 1:
+        raise ValueError("not exactly one certificate")
+    return parts

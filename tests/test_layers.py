@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motelet.tools.lint import ROOT, check_imports, link_tree
+from motelet.tools.lint import ROOT, check_chip_types, check_imports, link_tree
 
 PLANTS = {  # identifier of the contract: what to plant, (file, line)
     "layers": [
@@ -53,3 +53,17 @@ def test_a_planted_import_is_caught(
     done = check_imports(link_tree(tmp_path / "links", tmp_path))
     assert done.returncode == 1
     assert f"{contracts[contract]} BROKEN" in " ".join(done.stdout.split())
+
+
+def test_the_chips_code_is_what_the_chips_modules_have() -> None:
+    done = check_chip_types()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_planted_misuse_of_the_chip_is_caught(tmp_path: Path) -> None:
+    for name in ("core", "ports", "tools", "cloud_bridge"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    planted = tmp_path / "ports/esp32/vitals.py"
+    planted.write_text(planted.read_text() + "\n\ndef planted():\n    machine.WDT(timeout_ms=5)\n")
+    done = check_chip_types(link_tree(tmp_path / "links", tmp_path))
+    assert done.returncode == 1 and "timeout_ms" in done.stdout

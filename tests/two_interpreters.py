@@ -28,6 +28,7 @@ HELPERS = [
     for path in sorted((Path(__file__).parent / "core").glob("*.py"))
     if not path.name.startswith("test_") and path.name != "conftest.py"
 ]
+PORTS = ("unix", "esp32")
 NOTE_MISSING = "PyPI has no MicroPython for this computer: core was tested on CPython only"
 
 
@@ -117,7 +118,7 @@ def run_file(path: Path, tests: list[str]) -> dict[str, str | None]:
 
 def _compile(path: Path) -> Path:
     """Compile core, the port, the helpers and the one test file; returns the folder to import them from."""
-    mpy.build(BUILD, mpy.TEST_OPT_LEVEL)
+    mpy.build(BUILD, mpy.TEST_OPT_LEVEL, PORTS)
     # Test files of one name in different folders must not shadow each other, so each folder has its own.
     folder = BUILD / "tests" / path.parent.resolve().as_posix().strip("/").replace("/", "-")
     for source in [*HELPERS, path]:

@@ -43,9 +43,10 @@ def assemble(gateway, port, config):
     store = gateway.store = _mounted(port, path, size, log)
     twin = gateway.twin = DeviceTwin(loop, bus, store, log, port, gateway.attach, gateway.detach)
     meta = gateway.meta = MetaManager(store, bus)
-    borrow("wallclock").start(port, store, log)
     link = {"info": {"platform": port.name, "boot": _boots(store)}, "node": gateway.node}
     link.update(bridge)
+    if borrow("wallclock").start(port, store, log):
+        link["sntp"] = field(config, "sntp", list, ["pool.ntp.org"])
     hub = gateway.edgehub = EdgeHub(port, loop, log, meta, twin, link, None)
     _identify(hub)
     loop.spawn("metamanager", meta.run)

@@ -70,6 +70,8 @@ class EdgeHub:
             yield from borrow("enrol").enrol(self)
         while True:
             try:
+                if "sntp" in self.config:
+                    yield from borrow("sntp").ask(self, task)
                 self._rare().dial(self)
                 while True:
                     task.sleep(self._serve())

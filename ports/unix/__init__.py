@@ -8,8 +8,7 @@ import os
 import sys
 import time
 
-from motelet.ports import der
-from motelet.ports.unix import net
+from motelet.ports import der, net
 
 if sys.implementation.name == "micropython":
     from motelet.ports.unix import native as runtime
@@ -43,13 +42,7 @@ class Port:
         return os.urandom(n)
 
     def tls(self, ca_der, cert_der=None, key_der=None):
-        authorities = der.split(ca_der)
-        if not authorities:
-            raise ValueError("no certificate authority")
-        # MicroPython would take the first of several and leave the others out.
-        if cert_der is not None and len(der.split(cert_der)) != 1:
-            raise ValueError("not exactly one certificate")
-        return runtime.tls_context(authorities, cert_der, key_der)
+        return runtime.tls_context(der.authorities(ca_der, cert_der), cert_der, key_der)
 
     def tls_unchecked(self):
         return runtime.tls_unchecked()
@@ -58,8 +51,11 @@ class Port:
         sock = net.connect(self._addresses.next(host, port))
         return runtime.stream(sock, context, server_name or host)
 
+    def udp(self, host, port):
+        return runtime.stream(net.connect(self._addresses.next(host, port), net.DATAGRAMS), None, host)
+
     def listen(self, host, port):
-        from motelet.ports.unix.listener import Listener
+        from motelet.ports.listener import Listener
 
         return Listener(host, port)
 

@@ -7,9 +7,19 @@ import socket
 import time
 
 from motelet.loop import Loop
-from motelet.ports import der
-from motelet.ports.unix import Port, net, runtime, serial
+from motelet.ports import der, net
+from motelet.ports.unix import Port, runtime, serial
 from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, heap_locked, raises
+
+PORTS = [Port]
+if IS_MICROPYTHON:
+    # A chip is not here; its sockets, TLS and poll are those of MicroPython everywhere.
+    import esp_doubles
+
+    esp_doubles.install()
+    from motelet.ports import esp32
+
+    PORTS.append(lambda: esp32.Port({}))
 
 ROUNDS = 1000
 WAIT_MS = 10000  # for what happens at once: a bound for a test that would hang
@@ -104,8 +114,18 @@ def allocates_nothing(function, argument):
         gc.enable()
 
 
-def test_bytes_go_both_ways_and_their_end_is_seen():
-    port = Port()
+def on_each_port(check):
+    """The test that `check(port)` holds for each port of this interpreter."""
+
+    def test():
+        for port in PORTS:
+            check(port())
+
+    return test
+
+
+@on_each_port
+def test_bytes_go_both_ways_and_their_end_is_seen(port):
     poller = port.poller()
     client, server = pair(port, poller)
     buf = bytearray(8)
@@ -124,8 +144,8 @@ def test_bytes_go_both_ways_and_their_end_is_seen():
     client.close()
 
 
-def test_a_closed_stream_refuses_and_closes_again():
-    port = Port()
+@on_each_port
+def test_a_closed_stream_refuses_and_closes_again(port):
     client, server = pair(port, port.poller())
     client.close()
     client.close()
@@ -134,8 +154,8 @@ def test_a_closed_stream_refuses_and_closes_again():
     server.close()
 
 
-def test_a_full_connection_takes_no_more_until_there_is_room():
-    port = Port()
+@on_each_port
+def test_a_full_connection_takes_no_more_until_there_is_room(port):
     poller = port.poller()
     client, server = pair(port, poller)
     block = bytearray(16384)
@@ -157,8 +177,8 @@ def test_a_full_connection_takes_no_more_until_there_is_room():
     server.close()
 
 
-def test_a_refused_connection_is_ready_and_its_write_raises():
-    port = Port()
+@on_each_port
+def test_a_refused_connection_is_ready_and_its_write_raises(port):
     poller = port.poller()
     listener = Listener()
     listener.close()
@@ -168,8 +188,8 @@ def test_a_refused_connection_is_ready_and_its_write_raises():
     client.close()
 
 
-def test_a_connection_being_made_is_neither_ready_nor_an_error():
-    port = Port()
+@on_each_port
+def test_a_connection_being_made_is_neither_ready_nor_an_error(port):
     poller = port.poller()
     listener = Listener(backlog=0)
     # The first fill the queue of connections nobody accepts; the last is left waiting for an answer.
@@ -184,8 +204,8 @@ def test_a_connection_being_made_is_neither_ready_nor_an_error():
     listener.close()
 
 
-def test_the_poller_reports_what_was_asked_for():
-    port = Port()
+@on_each_port
+def test_the_poller_reports_what_was_asked_for(port):
     poller = port.poller()
     client, server = pair(port, poller)
     poller.register(client, READ)
@@ -208,8 +228,8 @@ def test_the_poller_reports_what_was_asked_for():
     server.close()
 
 
-def test_streams_are_told_apart_in_a_table():
-    port = Port()
+@on_each_port
+def test_streams_are_told_apart_in_a_table(port):
     client, server = pair(port, port.poller())
     table = {client: 1, server: 2}
     assert table[client] == 1 and table[server] == 2 and len(table) == 2
@@ -217,8 +237,8 @@ def test_streams_are_told_apart_in_a_table():
     server.close()
 
 
-def test_an_echo_over_sockets_allocates_nothing():
-    port = Port()
+@on_each_port
+def test_an_echo_over_sockets_allocates_nothing(port):
     loop = Loop(port.clock, port.poller(), None)
     client, server = pair(port, port.poller())
     echo = Echo(loop, server)
@@ -238,8 +258,8 @@ def test_an_echo_over_sockets_allocates_nothing():
     server.close()
 
 
-def test_an_idle_loop_with_real_streams_allocates_nothing():
-    port = Port()
+@on_each_port
+def test_an_idle_loop_with_real_streams_allocates_nothing(port):
     loop = Loop(port.clock, port.poller(), None)
     client, server = pair(port, port.poller())
     Echo(loop, server)
@@ -255,8 +275,8 @@ def test_an_idle_loop_with_real_streams_allocates_nothing():
     server.close()
 
 
-def test_changing_what_a_stream_waits_for_allocates_nothing():
-    port = Port()
+@on_each_port
+def test_changing_what_a_stream_waits_for_allocates_nothing(port):
     loop = Loop(port.clock, port.poller(), None)
     client, server = pair(port, port.poller())
     task = Echo(loop, server)
@@ -273,8 +293,9 @@ def test_changing_what_a_stream_waits_for_allocates_nothing():
     server.close()
 
 
-def test_the_clock_is_micropythons():
-    clock = Port().clock
+@on_each_port
+def test_the_clock_is_micropythons(port):
+    clock = port.clock
     start = clock.ticks_ms()
     assert 0 <= clock.ticks_diff(clock.ticks_ms(), start) < WAIT_MS
     later = clock.ticks_add(start, 5000)
@@ -289,8 +310,8 @@ def test_the_clock_is_micropythons():
     assert clock.ticks_add(0, half - 1) == half - 1
 
 
-def test_the_loop_waits_by_the_real_clock():
-    port = Port()
+@on_each_port
+def test_the_loop_waits_by_the_real_clock(port):
     loop = Loop(port.clock, port.poller(), None)
     start = port.clock.ticks_ms()
     turns = []
@@ -307,12 +328,60 @@ def test_the_loop_waits_by_the_real_clock():
     assert turns[0] >= 20  # never too early; how late is the machine's affair
 
 
-def test_epoch_and_randomness():
-    port = Port()
+@on_each_port
+def test_epoch_and_randomness(port):
     assert abs(port.epoch_ms() - time.time() * 1000) < WAIT_MS
     assert port.epoch_ms() > 1700000000000
     assert len(port.random(16)) == 16 and port.random(16) != port.random(16)
-    assert port.name == "unix"
+    assert port.name in ("unix", "esp32")
+
+
+@on_each_port
+def test_datagrams_go_both_ways(port):
+    poller = port.poller()
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    address = None
+    while address is None:
+        number = 20000 + int.from_bytes(os.urandom(2), "big") % 12000
+        try:
+            server.bind(socket.getaddrinfo(HOST, number)[0][-1])
+            address = (HOST, number)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    client = port.udp(*address)
+    buf = bytearray(8)
+    assert client.readinto(buf) is None
+    assert client.write(b"..hello", 2, 5) == 5
+    assert client.write(b"x", 0, 1) == 1
+    data, sender = server.recvfrom(8)
+    assert data == b"hello" and server.recvfrom(8)[0] == b"x"
+    server.sendto(b"answer", sender)
+    server.sendto(b"more", sender)
+    assert wait(poller, client, READ) & READ
+    assert client.readinto(buf, 6) == 6 and buf[:6] == b"answer"
+    assert wait(poller, client, READ) & READ
+    assert client.readinto(buf, 4) == 4 and buf[:4] == b"more"
+    assert client.readinto(buf) is None
+    client.close()
+    raises(OSError, client.readinto, buf)
+    server.close()
+
+
+@on_each_port
+def test_a_port_listens_too(port):
+    number = Listener()
+    number.close()
+    listener = port.listen(HOST, number.port)
+    assert listener.accept() is None
+    client = port.tcp(HOST, number.port)
+    assert wait(port.poller(), listener.stream, READ) & READ
+    server = listener.accept()
+    server.write(b"x", 0, 1)
+    assert wait(port.poller(), client, READ) & READ
+    assert client.readinto(bytearray(1)) == 1
+    for each in (client, server, listener):
+        each.close()
 
 
 class Resolver:
@@ -389,8 +458,8 @@ def test_concatenated_certificates_are_cut_apart():
         raises(ValueError, der.split, broken)
 
 
-def test_what_is_no_certificate_makes_no_context():
-    port = Port()
+@on_each_port
+def test_what_is_no_certificate_makes_no_context(port):
     raises((ValueError, OSError), port.tls, b"no certificate")
     raises((ValueError, OSError), port.tls, b"\x30\x03abc")
 

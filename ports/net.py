@@ -1,4 +1,4 @@
-"""Addresses and connections, the part both interpreters have in common.
+"""Addresses and connections, the part that all ports have in common.
 
 `getaddrinfo` is one of the two calls that block (the TLS handshake is the other): its answers are
 kept, and an old answer is better than none.
@@ -11,6 +11,8 @@ from micropython import const
 
 ADDRESSES_MAX = const(8)
 ADDRESS_LIFE_MS = const(60000)
+
+DATAGRAMS = socket.SOCK_DGRAM
 
 _TCP = const(6)  # IPPROTO_TCP and TCP_NODELAY, which MicroPython's socket module does not name
 _NODELAY = const(1)
@@ -56,15 +58,18 @@ class Addresses:
         return entry
 
 
-def connect(address):
+def connect(address, kind=socket.SOCK_STREAM):
     """Start to connect to `address`, a pair (family, sockaddr), and return the non-blocking socket.
+
+    Of `kind` DATAGRAMS each write is a datagram, and only those of `address` are read.
 
     OSError when the attempt fails at once.
     """
-    sock = socket.socket(address[0], socket.SOCK_STREAM)
+    sock = socket.socket(address[0], kind)
     try:
         sock.setblocking(False)
-        sock.setsockopt(_TCP, _NODELAY, 1)
+        if kind != DATAGRAMS:
+            sock.setsockopt(_TCP, _NODELAY, 1)
         sock.connect(address[1])
     except OSError as exc:
         if exc.errno != errno.EINPROGRESS:

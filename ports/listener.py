@@ -1,4 +1,4 @@
-"""Waiting for connections, on both interpreters: what the internal MQTT broker needs of a port."""
+"""Waiting for connections, on all ports: what the internal MQTT broker needs of a port."""
 
 import errno
 import socket
