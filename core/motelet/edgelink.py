@@ -146,11 +146,9 @@ def say_have(hub):
         hub.csr = None
         hub._frame(MESSAGE)
         return
-    held = borrow("metalist")
     page = []
     room = len(hub._ws.tx) - _HAVE_ROOM
-    for resource in hub._have:
-        version = held.version(hub.meta.store, resource)
+    for resource, version in hub._have:
         page.append(resource)
         page.append(version)
         room -= len(resource.encode()) + len(version.encode()) + 6
@@ -209,7 +207,7 @@ def other(hub, kind, size, reader):
     if not hub.connected:
         _welcome(hub, kind, reader)
     elif kind == protocol.LIST:
-        hub._have = borrow("metalist").resources(hub.meta.store)
+        hub._have = borrow("metalist").versions(hub.meta.store)
     elif kind == protocol.BLOB:
         _blob(hub, reader)
     elif kind == protocol.SYNCED:

@@ -8,8 +8,14 @@ from binascii import crc32
 
 from micropython import const
 
+from motelet import borrow
 from motelet.kvrecord import StoreError, StoreFull, u16, u32
 
+_BLOCKS_MIN = const(8)
+_BLOCKS_MAX = const(4096)
+_RECORD_SIZE = const(576)  # the largest record, before it is rounded up to whole pages
+_OVERHEAD = const(12)
+_BLANK_SIZE = const(512)  # what is looked at once when a block is to be blank
 _FIRST_PAGE = const(2)
 _SPARE_LOW = const(4)
 _STREAM_SIZE = const(36)
@@ -27,17 +33,62 @@ _USED = const(1)
 _BAD = const(2)
 
 
+def prepare(store):
+    """Set up a new store for its flash. ValueError for a flash that none fits."""
+    flash = store.flash
+    unit = flash.prog_size
+    size = flash.block_size
+    if not (_BLOCKS_MIN <= flash.blocks <= _BLOCKS_MAX and 32 <= unit <= 512):
+        raise ValueError("flash of %d blocks, program size %d" % (flash.blocks, unit))
+    if size % _BLANK_SIZE or size % unit or size // unit < 8:
+        raise ValueError("flash block size %d" % size)
+    store._unit = unit
+    store._per = size // unit
+    store._blocks = flash.blocks
+    store._buf = bytearray(-(-_RECORD_SIZE // unit) * unit)
+    store._view = memoryview(store._buf)
+    store._start = store._view[:8]
+    store._pattern = bytearray(2)
+    store._type = "H" if store._blocks * store._per <= 65536 else "I"
+    store.chunk_size = len(store._buf) - _OVERHEAD
+    _reset(store)
+
+
+def _reset(store):
+    """Forget everything in RAM: the store of an empty ring."""
+    store.damaged = store.retired = store.used = 0
+    store.spare = store._blocks
+    store._state = bytearray(store._blocks)
+    store._after = array("H", bytes(2 * store._blocks))  # the block that follows each in the log
+    store._freed = []  # blocks that the next header frees
+    store._hash = bytearray(2)
+    store._names = array(store._type, [0])
+    store._values = array(store._type, [0])
+    store._streams = {}
+    store._unused = 1  # no number below it is free
+    store._seq = store._head_seq = store._tail_seq = 0
+    store._head = store._tail = store._erased = -1
+    store._sealed = store._cursor = store._limit = 0
+    store._end = store._per  # no block is open
+    store._torn_seq = store._torn_page = 0  # where a group begins that is not known to be durable
+    store._dirty = store._hole = store._unnoted = False
+    store._due = False  # there is something for `step` to do
+    store._tight = True  # a put must make room first
+
+
 class Recovery:
     """One mount of one store. It works on the store's fields, as a part of it that is needed once."""
 
     def __init__(self, store):
         self.store = store
+        self._block = borrow("kvblock")
+        self._repair = borrow("kvrepair")
         # Records that were valid once and not when they were read again: only the one that was cut can be.
         self.flaky = []
 
     def run(self):
         while True:  # Each turn but the last adds to `flaky`.
-            self.store.reset()
+            _reset(self.store)
             self.pending = []
             self.closed = True  # the pending group has its last record
             self.broken = False  # the pending group misses a record
@@ -45,16 +96,17 @@ class Recovery:
             self.streams_of = {}
             try:
                 if self._attempt():
-                    return
+                    break
             except StoreError:
-                return  # No block can be opened: what was found stays readable.
+                break  # No block can be opened: what was found stays readable.
+        self._block.judge(self.store)
 
     def _attempt(self):
         store = self.store
         chain = self._chain()
         if not chain:
-            store.open()
-            store.sync()
+            self._block.open(store)
+            store._sync()
             return True
         for at in range(len(chain)):
             block = chain[at]
@@ -78,7 +130,7 @@ class Recovery:
         seals = self.seals = [0] * count
         tail = 1
         for block in range(count):
-            seqs[block] = store.header(block)
+            seqs[block] = self._block.header(store, block)
             if seqs[block]:
                 befores[block] = u32(store._buf, 8)
                 tail = max(tail, u32(store._buf, 12))
@@ -98,11 +150,11 @@ class Recovery:
             if seqs[block] > expected:
                 continue  # opened by a mount that was cut, and left out since
             if seqs[block] < expected:
-                store.damage(block * store._per)
+                self._repair.damage(store, block * store._per)
             chain.append(block)
             expected = befores[block]
         if expected >= tail:
-            store.damage(chain[-1] * store._per)
+            self._repair.damage(store, chain[-1] * store._per)
         chain.reverse()
         return chain
 
@@ -111,7 +163,7 @@ class Recovery:
         store = self.store
         per = store._per
         for where in range(block * per + _FIRST_PAGE, (block + 1) * per):
-            if where not in self.flaky and store.load(where) >= 0 and store._buf[1] & _LAST:
+            if where not in self.flaky and store._load(where) >= 0 and store._buf[1] & _LAST:
                 self.held = where
                 return True
         return False
@@ -124,7 +176,7 @@ class Recovery:
         self.records = []
         self.ended = False
         while where < stop:
-            size = -1 if where in self.flaky else store.load(where)
+            size = -1 if where in self.flaky else store._load(where)
             if size < 0:
                 self.hole = True
                 where += 1
@@ -140,7 +192,7 @@ class Recovery:
         self.hole = False
 
     def _damage(self, where):
-        self.store.damage(where)
+        self._repair.damage(self.store, where)
         self.hole = False
         self.broken = self.broken or not self.closed
 
@@ -174,7 +226,7 @@ class Recovery:
                     locations.append(0)
                 locations[aux] = where
                 continue
-            store.grow(number)
+            self._grow(number)
             if kind == _KEY:
                 store._names[number] = where
                 store._hash[2 * number] = check & 255
@@ -188,6 +240,13 @@ class Recovery:
             if kind == _DELETE:
                 store._names[number] = 0
         self.pending = []
+
+    def _grow(self, number):
+        store = self.store
+        while len(store._names) <= number:
+            store._hash.extend(b"\0\0")
+            store._names.append(0)
+            store._values.append(0)
 
     def _index(self):
         """Drop what belongs to no key, count the pages in use, read the bitmap of retired blocks.
@@ -203,7 +262,7 @@ class Recovery:
                 self.streams_of.pop(number, None)
         streams = {}
         for number, stream in self.streams_of.items():
-            if store.load(values[number]) != _STREAM_SIZE:
+            if store._load(values[number]) != _STREAM_SIZE:
                 self.flaky.append(values[number])
                 return False
             count = -(-u32(store._buf, 8) // store.chunk_size)
@@ -213,7 +272,7 @@ class Recovery:
             streams[stream] = locations
         store._streams = streams
         if values[0]:
-            size = store.load(values[0])
+            size = store._load(values[0])
             if size < 0:
                 self.flaky.append(values[0])
                 return False
@@ -259,14 +318,14 @@ class Recovery:
         else:
             store._head = head
         try:
-            store.open()
+            self._block.open(store)
         except StoreFull:
             # Worn out but for that block: a risk if this is cut too, and otherwise the end.
             store._state[self.fallback] = fallback
-            store.open()
+            self._block.open(store)
         if not self._settle(kept, void, replaced):
             return False
-        store.sync()
+        store._sync()
         store._state[self.fallback] = fallback
         if replaced:
             store._state[head] &= _BAD
@@ -281,11 +340,12 @@ class Recovery:
         for where in self.records:
             if where in cut:
                 continue
-            if store.load(where) < 0:
+            if store._load(where) < 0:
                 self.flaky.append(where)
                 return None
-            table = store.table()
-            if store._buf[0] in (_DELETE, _ABORT) or (table is not None and table[store.place()] == where):
+            table = self._block.table_of(store)
+            current = table is not None and table[self._block.place(store)] == where
+            if current or store._buf[0] in (_DELETE, _ABORT):
                 kept.append(where)
         return kept or self.records[-1:]
 
@@ -295,15 +355,16 @@ class Recovery:
         if void:
             if not replaced:
                 kept = []
-            store.void(void // store._per, void % store._per, _FIRST if kept else _FIRST | _LAST)
-        aborts = [where for where in kept if store.load(where) >= 0 and store._buf[0] == _ABORT]
+            flags = _FIRST if kept else _FIRST | _LAST
+            self._repair.void(store, void // store._per, void % store._per, flags)
+        aborts = [where for where in kept if store._load(where) >= 0 and store._buf[0] == _ABORT]
         kept = aborts + [where for where in kept if where not in aborts]
         flags = _FIRST
         for where in kept:
             last = _LAST if where == kept[-1] else 0
             if last:
-                store.sync()  # What makes the block count must not be on disk before the rest.
-            if not store.move(where, flags | last):
+                store._sync()  # What makes the block count must not be on disk before the rest.
+            if not self._block.move(store, where, flags | last):
                 self.flaky.append(where)
                 return False
             if where not in aborts:

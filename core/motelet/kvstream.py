@@ -1,29 +1,44 @@
-"""Streamed writing into a `kvlog.Store`: values that are larger than a board's RAM.
+"""Writing values into a `kvlog.Store` in pieces: those larger than a record, which RAM may not hold whole.
 
-Loaded by need: a gateway that never fetches an image or a package does not pay for it.
+Apart from the store because a board borrows this module (`motelet.borrow`).
 """
 
 import hashlib
+from array import array
+from struct import pack_into
 
-from motelet.kvrecord import StoreError
+from micropython import const
+
+from motelet.kvrecord import StoreError, StoreFull
+
+_STREAM = const(3)
+_CHUNK = const(4)
+
+_ALONE = const(3)
 
 
 class Writer:
     """Made by `Store.writer(key, total)`. The key keeps its old value until `commit` returns.
 
     One chunk (`Store.chunk_size` bytes) is held in RAM. A `write` waits for at most one erase for each
-    chunk it completes.
+    chunk it completes. StoreFull when `total` bytes cannot fit.
     """
 
     def __init__(self, store, key, total):
         self._store = store
-        self._raw = store._encode(key)
+        store._encode(key)  # may raise
+        self._key = key
         self._total = total
-        self._done = 0
-        self._fill = 0
-        self._stream = store.stream(total)
-        self._buf = bytearray(min(store.chunk_size, total))
+        self._done = self._fill = self._stream = 0
         self._hash = hashlib.sha256()
+        self._buf = bytearray(min(store.chunk_size, total))
+        if store.used + -(-total // store.chunk_size) * (len(store._buf) // store._unit) > store._limit:
+            raise StoreFull()
+        stream = 1
+        while stream in store._streams:
+            stream += 1
+        store._streams[stream] = array(store._type)
+        self._stream = stream
 
     def write(self, data):
         """Append bytes. StoreError "size" past `total`, StoreFull; after an error only `abort` is left."""
@@ -41,27 +56,64 @@ class Writer:
                 self._flush()
 
     def _flush(self):
-        if self._fill:
-            self._store.chunk(self._stream, memoryview(self._buf)[: self._fill])
-            self._fill = 0
+        store = self._store
+        locations = store._streams[self._stream]
+        pages = store._pages(self._fill)
+        store._room(pages, pages, True)
+        data = memoryview(self._buf)[: self._fill]
+        locations.append(store._append(_CHUNK, self._stream, len(locations), _ALONE, data))
+        store.used += pages
+        self._fill = 0
 
     def commit(self, sha256=None):
         """Make it the key's value, durably. StoreError "size" or "digest": nothing is kept."""
-        digest = self._hash.digest()
+        _, kind, stream, payload = self.item(sha256)
         try:
+            self._store._change(kind, self._key, payload, stream)
+        except BaseException:
+            self._store._drop(stream)
+            raise
+
+    def item(self, sha256=None):
+        """Write the rest; what `kvgroup.write` takes to make it the key's value. Raises as `commit`."""
+        try:
+            digest = self._hash.digest()
             if self._done != self._total:
                 raise StoreError("size", "%d bytes of %d" % (self._done, self._total))
             if sha256 is not None and sha256 != digest:
                 raise StoreError("digest", "digest differs")
-            self._flush()
+            if self._fill:
+                self._flush()
+            payload = bytearray(4) + digest
+            pack_into("<I", payload, 0, self._total)
+            item = (self._store._encode(self._key), _STREAM, self._stream, payload)
         except BaseException:
             self.abort()
             raise
-        stream = self._stream
-        self._stream = 0  # From here on it is the key's, or dropped by the store.
-        self._store._write([self._store.commit(self._raw, stream, self._total, digest)])
+        self._stream = 0  # From here on it is the caller's to drop.
+        return item
 
     def abort(self):
         """Give up; what was written becomes garbage. Harmless after commit."""
-        self._store._drop_stream(self._stream)
+        self._store._drop(self._stream)
         self._stream = 0
+
+
+def put(store, key, value):
+    """`Store.put` of a large value."""
+    _filled(store, key, value).commit()
+
+
+def item(store, key, value):
+    """Write a large value's chunks; what `kvgroup.write` takes to make it the key's. StoreError."""
+    return _filled(store, key, value).item()
+
+
+def _filled(store, key, value):
+    writer = Writer(store, key, len(value))
+    try:
+        writer.write(value)
+    except BaseException:
+        writer.abort()
+        raise
+    return writer

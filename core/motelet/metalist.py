@@ -11,28 +11,24 @@ from motelet.cbor import Reader
 _HEAD = const(80)  # bytes of a value that always hold its version: tstr head, 64 bytes at most, bstr head
 
 
-def resources(store):
-    """Iterate over the keys of the objects, none of the node's own."""
-    for key in store.keys():
-        if not key.startswith("."):
-            yield key
+def versions(store):
+    """Iterate over (resource, version text) of the objects, none of the node's own.
 
-
-def version(store, resource):
-    """-> version text of a held object. Raises ValueError for a value that is not one of ours."""
-    head = bytearray(_HEAD)
-    count = store.readinto(resource, 0, head)
-    if not count:
-        raise ValueError("stored object %s has no version" % resource)
+    Raises ValueError for a value that is not one of ours.
+    """
     reader = Reader()
-    reader.open(head, 0, count)
-    return reader.text()
+    for resource, head, count in store.heads(_HEAD):
+        if not resource.startswith("."):
+            if not count:
+                raise ValueError("stored object %s has no version" % resource)
+            reader.open(head, 0, count)
+            yield resource, reader.text()
 
 
 def digest(store):
     """-> 8 bytes over what is held (protocol.digest_item)."""
     protocol = borrow("protocol")
     total = bytearray(8)
-    for resource in resources(store):
-        protocol.digest_xor(total, protocol.digest_item(resource, version(store, resource)))
+    for resource, version in versions(store):
+        protocol.digest_xor(total, protocol.digest_item(resource, version))
     return total

@@ -61,7 +61,7 @@ class MetaManager:
         self.store.put(resource, memoryview(message)[start:end])
         if self._task:
             self._task.sleep(_BUSY_MS)
-        self.changed(resource)
+        self._hand_on(resource, message, start, end)
 
     def delete(self, resource):
         """Forget `resource`; durable on return. An object that is not there is no error."""
@@ -74,6 +74,10 @@ class MetaManager:
         if "/device/" in resource:
             value = self.store.get(resource)
             if value is not None:
-                self._reader.open(value, 0, len(value))
-                self._reader.skip()
-                self._twin.put(PUT, resource, self._reader.bytes())
+                self._hand_on(resource, value, 0, len(value))
+
+    def _hand_on(self, resource, value, start, end):
+        if "/device/" in resource:
+            self._reader.open(value, start, end)
+            self._reader.skip()
+            self._twin.put(PUT, resource, self._reader.bytes())

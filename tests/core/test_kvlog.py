@@ -5,7 +5,7 @@ from binascii import crc32
 
 from nor import Nor
 
-from motelet.kvlog import BATCH_MAX, KEY_SIZE_MAX, Store, StoreError, StoreFull
+from motelet.kvlog import Store, StoreError, StoreFull
 from tests_util import heap_locked, raises
 
 
@@ -140,6 +140,21 @@ def test_readinto_any_part():
     assert store.readinto("small", 100, buf) == 0
 
 
+def test_how_every_value_begins():
+    store = make()
+    store.put("large", pattern(1500))
+    store.put("small", b"abc")
+    store.put("empty", b"")
+    store.put("gone", b"x")
+    heads = store.heads(80)
+    seen = {}
+    for key, head, count in heads:
+        seen[key] = bytes(head[:count])
+        store.delete("gone")
+    seen.pop("gone", None)
+    assert seen == {"large": pattern(80), "small": b"abc", "empty": b""}
+
+
 def test_a_batch_is_one():
     store = make()
     store.put("gone", b"x")
@@ -155,17 +170,17 @@ def test_a_batch_is_one():
 def test_batch_limits():
     store = make()
     assert raises(StoreError, store.batch, [("a", b"1"), ("a", b"2")]).code == "batch"
-    many = [("k%d" % i, b"") for i in range(BATCH_MAX + 1)]
+    many = [("k%d" % i, b"") for i in range(65)]
     assert raises(StoreError, store.batch, many).code == "batch"
     store.batch(many[:-1])
-    assert len(list(store.keys())) == BATCH_MAX
+    assert len(list(store.keys())) == 64
     assert raises(StoreError, store.batch, [("b", pattern(700)), ("", b"")]).code == "key"
     assert store._streams == {} and store.get("b") is None
 
 
 def test_key_limits():
     store = make()
-    longest = "k" * KEY_SIZE_MAX
+    longest = "k" * 480
     store.put(longest, b"1")
     store = again(store)
     assert store.get(longest) == b"1"
@@ -267,7 +282,7 @@ def test_program_size_256():
 def test_full_is_said_before_anything_is_lost_and_deleting_works():
     store = make()
     kept = {}
-    while store.used + 11 <= store._limit():
+    while store.used + 11 <= store._limit:
         key = "key/%d" % len(kept)
         store.put(key, pattern(300))
         kept[key] = 1

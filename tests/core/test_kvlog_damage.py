@@ -54,6 +54,17 @@ def test_a_flipped_bit_in_a_name_and_in_a_chunk():
     assert store.get("name") == b"again"
 
 
+def test_damage_among_the_heads():
+    store = make()
+    store.put("large", b"x" * 1000)
+    store.put("lost", b"1" * 50)
+    store.put("fine", b"2")
+    store.flash.flip(store._streams[1][0] * 32 + 9, 1)
+    store.flash.flip(locate(store, "lost") + 9, 1)
+    assert [(key, count) for key, _, count in store.heads(9)] == [("fine", 1)]
+    assert store.damaged == 2
+
+
 def test_a_damaged_name_is_left_out_of_the_keys():
     store = make()
     store.put("name", b"1")

@@ -20,7 +20,7 @@ def test_a_put_waits_for_one_erase_at_most_even_when_nearly_full():
     flash = store.flash
     for i in range(20):
         store.put(name(i), b"s" * 560)
-    while store.used + 24 < store._limit():
+    while store.used + 24 < store._limit:
         store.put(".fill/%d" % store.used, b"f" * 300)
     for i in range(600):
         before = flash.erases

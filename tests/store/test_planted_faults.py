@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from motelet import kvlog, kvmount
+from motelet import kvblock, kvlog, kvmount
 from motelet.kvlog import Store
 from motelet.tools import torture
 
@@ -43,7 +43,7 @@ class AcknowledgesBeforeFlush(Store):
 
 
 class SkipsSync(Store):
-    def sync(self):
+    def _sync(self):
         self._dirty = False
 
 
@@ -52,11 +52,11 @@ class SyncsBeforeWriting(Store):
 
     def _begin(self):
         super()._begin()
-        super().sync()
+        super()._sync()
 
-    def sync(self):
+    def _sync(self):
         if not self._torn_seq:
-            super().sync()
+            super()._sync()
 
 
 class BatchWithoutCommitRecord(Store):
@@ -71,14 +71,9 @@ class FreesBeforeTheCopyIsDurable(Store):
 
     opening = False
 
-    def open(self):
-        self.opening = True
-        super().open()
-        self.opening = False
-
-    def sync(self):
+    def _sync(self):
         if not self.opening:
-            super().sync()
+            super()._sync()
 
 
 class ErasesBeforeTheCopy(Store):
@@ -86,20 +81,11 @@ class ErasesBeforeTheCopy(Store):
 
     rescued = (0, b"")
 
-    def compact(self):
-        start = self._tail * self.flash.block_size
-        if self._tail != self._head and self.rescued[0] != start:
-            content = bytearray(self.flash.block_size)
-            self.flash.read(start, content)
-            self.rescued = (start, bytes(content))
-            self.flash.erase(self._tail)
-        return super().compact()
-
-    def load(self, where):
+    def _load(self, where):
         at = where * self._unit - self.rescued[0]
         if self.rescued[1] and 0 <= at < self.flash.block_size and self._tail != self._head:
             return self._load_rescued(at)
-        return super().load(where)
+        return super()._load(where)
 
     def _load_rescued(self, at):
         size = self.rescued[1][at + 4] | self.rescued[1][at + 5] << 8
@@ -113,18 +99,24 @@ class ErasesBeforeTheCopy(Store):
 class StreamBeforeItsChunks(Store):
     """A stream record may reach the disk before the chunks it names."""
 
-    preparing = False
+    committing = False
 
-    def _prepare(self, items):
-        self.preparing = True
-        try:
-            return super()._prepare(items)
-        finally:
-            self.preparing = False
+    def _change(self, *args):
+        self.committing = True
+        return super()._change(*args)
 
-    def sync(self):
-        if not self.preparing:
-            super().sync()
+    def _room(self, *args):
+        committing, self.committing = self.committing, False
+        super()._room(*args)
+        self.committing = committing
+
+    def _begin(self):
+        self.committing = False
+        super()._begin()
+
+    def _sync(self):
+        if not self.committing:
+            super()._sync()
 
 
 def test_acknowledge_before_flush():
@@ -165,11 +157,31 @@ def test_batch_without_commit_record():
     assert caught("batch", "nor32", BatchWithoutCommitRecord)
 
 
-def test_old_block_erased_before_the_copy_is_durable():
+def test_old_block_erased_before_the_copy_is_durable(monkeypatch):
+    real = kvblock.open
+
+    def planted(store):
+        store.opening = True
+        real(store)
+        store.opening = False
+
+    monkeypatch.setattr(kvblock, "open", planted)
     assert caught("mount", "file32", FreesBeforeTheCopyIsDurable)
 
 
-def test_old_block_erased_before_it_is_copied():
+def test_old_block_erased_before_it_is_copied(monkeypatch):
+    real = kvblock.compact
+
+    def compact(store):
+        start = store._tail * store.flash.block_size
+        if store._tail != store._head and store.rescued[0] != start:
+            content = bytearray(store.flash.block_size)
+            store.flash.read(start, content)
+            store.rescued = (start, bytes(content))
+            store.flash.erase(store._tail)
+        return real(store)
+
+    monkeypatch.setattr(kvblock, "compact", compact)
     assert caught("compaction", "nor32", ErasesBeforeTheCopy)
 
 
