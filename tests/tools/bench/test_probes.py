@@ -1,5 +1,6 @@
 """The probes measure the real thing, and one that is shown an allocation says so."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,19 +50,19 @@ def test_import_order_puts_what_is_imported_first(tmp_path: Path) -> None:
 
 
 def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
-    planted = tmp_path / "loop.py"
-    source = (mpy.package_folder("motelet") / "loop.py").read_text()
     step = "        wait = self.due()\n"
-    assert source.count(step) == 1
-    planted.write_text(source.replace(step, step + "        bytearray(1)\n"))
-    original = interpreters.board_files
+    original = mpy.sources
 
-    def with_plant() -> Path:
-        files = original()
-        mpy.compile_file(planted, files / "motelet" / "loop.mpy", "motelet/loop.py", mpy.BOARD_OPT_LEVEL)
-        return files
+    def with_plant(ports: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+        for source, inner in original(ports):
+            if inner == "motelet/loop.py":
+                text = source.read_text()
+                assert text.count(step) == 1
+                source = tmp_path / "loop.py"
+                source.write_text(text.replace(step, step + "        bytearray(1)\n"))
+            yield source, inner
 
-    monkeypatch.setattr(interpreters, "board_files", with_plant)
+    monkeypatch.setattr(mpy, "sources", with_plant)
     with pytest.raises(cli.UserError, match="the probe ended"):
         list(memory._run("", tls=True))
     assert "MemoryError" in capfd.readouterr().err
