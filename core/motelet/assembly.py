@@ -30,6 +30,8 @@ def field(config, name, kind, default=None):
 def assemble(gateway, port, config):
     """Give `gateway` its parts and spawn their tasks. Raises as `Gateway` does."""
     gateway.node = field(config, "node", str)
+    gateway.drivers = dict(getattr(port, "drivers", ()))
+    gateway.drivers.update(field(config, "drivers", dict, {}))
     bridge = field(config, "bridge", dict)
     field(config, "bridge.host", str)
     field(config, "bridge.port", int)

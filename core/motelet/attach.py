@@ -2,30 +2,35 @@
 
 from motelet import borrow
 
-MAPPERS = ("modbus",)  # drivers that `protocol.protocolName` may name
+MAPPERS = ("modbus", "i2c", "serial", "gpio", "onewire")  # drivers that `protocol.protocolName` may name
 
 
 def attach(gateway, device, mappers):
-    """Give `device` to the mapper of its bus, one of `mappers` (key: Mapper), where a new bus gets one.
+    """Give `device` to the mapper of its bus, one of `mappers`, where a new bus gets one.
 
-    ValueError when there is no driver, or the device cannot be used as it is configured.
+    `mappers` has them by (protocol, key of the bus). A driver that the gateway's configuration names, or the
+    port brings, goes before one of ours. ValueError when there is no driver, or the device cannot be used as
+    it is configured.
     """
     name = device.config["protocolName"] if device.config else ""
-    if name not in MAPPERS:
+    if name in gateway.drivers:
+        loading = __import__(gateway.drivers[name], None, None, ("bus",))
+    elif name in MAPPERS:
+        loading = borrow("mappers." + name + "load")
+    else:
         raise ValueError("%s: no driver for protocol %s" % (device.id, name))
-    loading = borrow("mappers." + name + "load")
     for key in list(mappers):
         if mappers[key].task is None:  # its last device has left it
             del mappers[key]
-    key = loading.bus(device, [each for each in mappers if mappers[each].devices])
-    mapper = mappers.get(key)
+    key = loading.bus(device, [each[1] for each in mappers if each[0] == name and mappers[each].devices])
+    mapper = mappers.get((name, key))
     if mapper is None:
         from motelet.mappers import Mapper
 
         driver = loading.driver(key)(gateway.port, gateway.loop, key)
         mapper = Mapper(gateway.loop, gateway.log, gateway.twin, driver)
     add(mapper, device, loading)
-    mappers[key] = mapper
+    mappers[name, key] = mapper
 
 
 def add(mapper, device, loading):

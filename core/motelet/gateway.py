@@ -12,6 +12,7 @@ class Gateway:
 
     Args: `port` the platform (ports/README.md); `config` a dict: node; bridge {host, port,
     server_name, ca, cert, key: DER bytes, path}; store {path, size}; mqtt {host, port, ..}, optional;
+    drivers {protocolName: module with what `motelet.mappers` asks of <protocolName>load}, optional;
     log_level. Raises ConfigError, and OSError when the store cannot be opened.
 
     Attributes: log, bus, loop, store, twin, meta, edgehub, eventbus (None without mqtt).

@@ -40,7 +40,9 @@ The driver of a bus
         held(prop, data) -> bool      whether that is what was read last
         reason(driver) -> text        why the last result was REFUSED, SILENT or DOWN
 
-What it takes for a device to have one is in `<protocolName>load`, a module beside the driver's:
+There are modbus, i2c, serial (lines of text), gpio and onewire; a user's own stands in the gateway's
+configuration under `drivers`. What it takes for a device to have one is in `<protocolName>load`, a module
+beside the driver's:
     bus(device, keys) -> key   what tells its bus from others, hashable; ValueError for a malformed config,
                                and for one that cannot be while the buses `keys` are in use
     driver(key)                the class of its Driver
