@@ -23,6 +23,7 @@ from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.enrolment import Enrolment
 from cloud_bridge.identity.identity import Identity
 from cloud_bridge.probes import Probes
+from cloud_bridge.router import Router
 
 LISTEN_DEFAULT = "0.0.0.0:10000"
 """KubeEdge's CloudHub has the same port. All interfaces: nobody without a certificate gets in."""
@@ -149,7 +150,9 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await backend.start()
-    controller = DeviceController(backend)
+    devices = DeviceController(backend)
+    devices.start()
+    controller = Router(devices, backend)
     controller.start()
     joining = plan.joining
     hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
@@ -166,7 +169,7 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
                 raise OptionError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         async with asyncio.TaskGroup() as tasks:
             # If one of them ends by an error, that ends the bridge: whoever started it starts it again.
-            running = [tasks.create_task(part.run()) for part in (backend, controller, hub)]
+            running = [tasks.create_task(part.run()) for part in (backend, devices, hub)]
             if joining is not None and plan.context is not None:
                 running.append(tasks.create_task(_keep_certificate(joining, plan.context)))
             await stop.wait()
@@ -176,7 +179,7 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
         async with asyncio.timeout(STOP_SECONDS):
             for server, _ in servers:
                 await server.stop()
-            await controller.flush()
+            await devices.flush()
     finally:
         backend.stop()
     _log.info("stopped")

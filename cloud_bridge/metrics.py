@@ -57,6 +57,10 @@ KINDS = [
     "csr",
     "certificate",
     "node",
+    "pod",
+    "logget",
+    "log",
+    "publish",
 ]
 """Names of the link's messages by their number, as in motelet.protocol."""
 

@@ -4,7 +4,7 @@ Downwards it is state: what a node should hold (`Desired`). Upwards it is messag
 or refused one by one (`Upward`), because a board forgets what was acknowledged.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,10 @@ class Refusal:
 
 Settle = Callable[[Refusal | None], None]
 """Called once for a message from a board: with None when the backend holds it, else with the refusal."""
+
+
+Publish = Callable[[str, str, bytes], Awaitable[None]]
+"""Publishes (node, topic, payload) on a node's EventBus: what `CloudHub.publish` is."""
 
 
 class Controller(Protocol):

@@ -31,6 +31,7 @@ class SimulatedBoard:
 
     def __init__(self, window: int = 8, max_message: int = 4096, page: int = 3) -> None:
         self.flash: dict[str, tuple[str, bytes]] = {}
+        self.published: list[tuple[str, bytes]] = []
         self.window = window
         self.max_message = max_message
         self.page = page
@@ -81,6 +82,7 @@ class SimulatedBoard:
             protocol.PUTBLOB: self._putblob,
             protocol.BLOB: self._blob,
             protocol.TIME: lambda epoch_ms: None,
+            protocol.PUBLISH: self._publish,
             protocol.RENEW: lambda: None,
             protocol.CERTIFICATE: lambda certificate: None,
         }
@@ -112,6 +114,14 @@ class SimulatedBoard:
     def _put(self, seq: int, resource: str, version: str, content: bytes) -> None:
         self._next(seq)
         self._store(seq, resource, version, content)
+        self.send(protocol.ACK, seq)
+
+    def _publish(self, seq: int, topic: str, payload: bytes) -> None:
+        self._next(seq)
+        if topic == "refuse/this":
+            self.send(protocol.NACK, seq, protocol.INVALID, "no EventBus")
+        else:
+            self.published.append((topic, payload))
         self.send(protocol.ACK, seq)
 
     def _store(self, seq: int, resource: str, version: str, content: bytes) -> bool:

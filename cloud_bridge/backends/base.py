@@ -17,6 +17,8 @@ Path = tuple[str | int, ...]
 
 DEVICE = "Device"
 DEVICE_MODEL = "DeviceModel"
+RULE = "Rule"
+RULE_ENDPOINT = "RuleEndpoint"
 POD = "Pod"
 CONFIG_MAP = "ConfigMap"
 SECRET = "Secret"

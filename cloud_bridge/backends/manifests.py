@@ -1,6 +1,7 @@
 """The embedded backend: a folder of Kubernetes YAML that is watched, with the status written beside it.
 
-    <folder>/*.yaml, *.yml                      Device, DeviceModel, Pod, ConfigMap, Secret; any number a file
+    <folder>/*.yaml, *.yml                      Device, DeviceModel, Rule, RuleEndpoint, Pod, ConfigMap,
+                                                Secret; any number a file
     <folder>/status/<namespace>/<name>.yaml     DeviceStatus of each Device
     <folder>/status/_nodes/<name>.yaml          Node of each board that has connected
     <folder>/status/events.jsonl                what the edge published for the cloud
@@ -22,6 +23,9 @@ from typing import IO
 from cloud_bridge.backends import files, yamlfile
 from cloud_bridge.backends.base import (
     DEVICE,
+    DEVICE_MODEL,
+    RULE,
+    RULE_ENDPOINT,
     BackendError,
     Body,
     EdgeEvent,
@@ -41,7 +45,7 @@ from cloud_bridge.logs import Log
 POLL_SECONDS = 0.2
 """How often the folder is looked at."""
 
-_HANDLED = (DEVICE, "DeviceModel")
+_HANDLED = (DEVICE, DEVICE_MODEL, RULE, RULE_ENDPOINT)
 _log = Log("manifests")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cloud_bridge.backends.base import DEVICE, DEVICE_MODEL, Body, Key, Path
+from cloud_bridge.backends.base import DEVICE, DEVICE_MODEL, RULE, RULE_ENDPOINT, Body, Key, Path
 from cloud_bridge.names import NAME_RULE, NAMESPACE_RULE, is_label, is_subdomain
 
 FILE_SIZE_MAX = 1024 * 1024
@@ -27,6 +27,8 @@ INT_DIGITS_MAX = 40
 API_VERSIONS = {
     DEVICE: "devices.kubeedge.io/v1beta1",
     DEVICE_MODEL: "devices.kubeedge.io/v1beta1",
+    RULE: "rules.kubeedge.io/v1",
+    RULE_ENDPOINT: "rules.kubeedge.io/v1",
     "Pod": "v1",
     "ConfigMap": "v1",
     "Secret": "v1",

@@ -3,9 +3,13 @@
 Nothing here remembers an event. A resource is worth a message when the two states differ in it, no
 message about it is under way, and the board has not refused just this version. So a change that is
 undone before its turn costs nothing, and of ten versions in a row a slow board gets the newest.
+
+Publications are the exception: messages, not state. Each waits here until the board has it or has refused
+it, and its sender is told which.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,9 +19,11 @@ import cbor2
 
 from cloud_bridge import metrics
 from cloud_bridge.cloudhub.messages import BlobGet, MessageError
-from cloud_bridge.resources import Desired
+from cloud_bridge.resources import Desired, Refusal, Settle
 from motelet import protocol
 
+PUBLICATIONS_MAX = 64
+"""Publications that wait for one board."""
 _UNTRIED = object()
 _HEAD_SIZE_MAX = 1 + 1 + 9 + 3 + 3 + 5
 """Bytes of a PUT besides its texts and its content: the heads of CBOR."""
@@ -60,6 +66,8 @@ class Delivery:
         self._refused: dict[str, str | None] = {}
         self._no_room: set[str] = set()
         self._blob: _Blob | None = None
+        self._publications: deque[tuple[str, bytes, Settle]] = deque()
+        self._published: dict[int, Settle] = {}
 
     def open(self, window: int, message_size_max: int) -> None:
         """The board takes `window` messages at a time, none larger than `message_size_max` bytes."""
@@ -77,6 +85,21 @@ class Delivery:
         self._desired = desired
         self._plan()
 
+    def publish(self, topic: str, payload: bytes, settle: Settle) -> None:
+        """Have a message published on the board's EventBus; `settle` is told what became of it."""
+        if len(self._publications) >= PUBLICATIONS_MAX:
+            settle(Refusal(protocol.STORAGE_FULL, f"{PUBLICATIONS_MAX} publications wait already"))
+        else:
+            self._publications.append((topic, payload, settle))
+
+    def lost(self) -> None:
+        """The link is gone, and with it what was not acknowledged."""
+        settles = [*self._published.values(), *(settle for _, _, settle in self._publications)]
+        self._published.clear()
+        self._publications.clear()
+        for settle in settles:
+            settle(Refusal(protocol.UNKNOWN, "the link was lost before the board acknowledged it"))
+
     @property
     def done(self) -> bool:
         """Whether the board holds all that it is known to have to hold, but for what it refused."""
@@ -89,8 +112,16 @@ class Delivery:
 
     def next_message(self) -> bytes | None:
         """The next message, numbered, made from the state of this moment; None when there is none now."""
-        if len(self._sent) >= self._window:
+        if len(self._sent) + len(self._published) >= self._window:
             return None
+        while self._started and self._publications:
+            topic, payload, settle = self._publications.popleft()
+            message = cbor2.dumps([protocol.PUBLISH, self._seq + 1, topic, payload])
+            if len(message) <= self._message_size_max:
+                self._seq += 1
+                self._published[self._seq] = settle
+                return message
+            settle(Refusal(protocol.TOO_LARGE, f"the board takes no message of {len(message)} bytes"))
         while self._todo:
             resource = next(iter(self._todo))
             del self._todo[resource]
@@ -115,18 +146,22 @@ class Delivery:
         Returns what was not settled before. Raises MessageError for a number that was never used.
         """
         self._check(seq)
+        for each in [] if alone else [each for each in self._published if each <= seq]:
+            self._published.pop(each)(None)
         if alone:
             seqs = [seq] if seq in self._sent else []
         else:
             seqs = [each for each, sent in self._sent.items() if each <= seq and not sent.blob]
         return [self._settle(each) for each in seqs]
 
-    def nack(self, seq: int, code: int) -> Sent | None:
-        """The board refuses `seq`. Returns what that was, None if it was settled before.
+    def nack(self, seq: int, code: int, reason: str = "") -> Sent | None:
+        """The board refuses `seq`. Returns what that was; None for a publication, or what was settled before.
 
         Raises MessageError for a number that was never used.
         """
         self._check(seq)
+        if seq in self._published:
+            self._published.pop(seq)(Refusal(code, reason))
         if seq not in self._sent:
             return None
         sent = self._sent[seq]

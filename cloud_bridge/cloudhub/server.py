@@ -71,6 +71,10 @@ CLOSE_GOING_AWAY = 1001
 _log = Log("cloudhub")
 
 
+class PublishError(Exception):
+    """A message was not acknowledged by the board; the text says why. Publishing it again may help."""
+
+
 class _Connection(ServerConnection):
     """A connection that knows when the last whole frame came, of whatever kind."""
 
@@ -345,6 +349,27 @@ class CloudHub:
         """The nodes that are connected."""
         return sorted(self._links)
 
+    async def publish(self, node: str, topic: str, payload: bytes) -> None:
+        """Have a message published on the EventBus of `node`; returns once the board has it in flash.
+
+        Raises PublishError when the node is not connected, refuses, or is lost meanwhile (then it may have
+        been published nevertheless), and ValueError for what the link cannot carry.
+        """
+        link = self._links.get(node)
+        if link is None:
+            raise PublishError(f"{node} is not connected")
+        done: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+
+        def settle(refusal: Refusal | None) -> None:
+            if not done.done():  # it is when who asked was cancelled
+                done.set_result(refusal)
+
+        link.session.publish(topic, payload, settle)
+        link.kick()
+        refusal = await done
+        if refusal is not None:
+            raise PublishError(refusal.reason)
+
     def _changed(self, node: str | None) -> None:
         for link in self._links.values() if node is None else filter(None, [self._links.get(node)]):
             link.refresh()
@@ -409,6 +434,7 @@ class CloudHub:
             _log.error("session failed", node=node, error=repr(error))
             raise  # which closes the connection, and only this one
         finally:
+            link.session.lost()
             if self._links.get(node) is link:
                 self._count(node, None)
                 await self._boards.disconnect(node)

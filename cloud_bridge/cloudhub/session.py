@@ -18,13 +18,15 @@ from cloud_bridge.cloudhub import messages
 from cloud_bridge.cloudhub.delivery import Delivery
 from cloud_bridge.cloudhub.intake import Intake
 from cloud_bridge.cloudhub.messages import MessageError
-from cloud_bridge.resources import Desired, Event, Refusal, Report, State, Upward
+from cloud_bridge.resources import Desired, Event, Refusal, Report, Settle, State, Upward
 from motelet import protocol
 
 HELD_MAX = 4096
 """Resources that a board may say it holds."""
 OUTPUT_QUEUE_MAX = 64
 """Answers that may wait to be sent; a board that asks on without reading is cut off."""
+PUBLICATION_SIZE_MAX = 1024
+"""Bytes of what is published at the edge; a board takes no more."""
 VERSION_MIN = VERSION_MAX = protocol.VERSION
 """The versions of the protocol that this bridge speaks."""
 WINDOW_DEFAULT = 8
@@ -146,6 +148,22 @@ class Session:
         """
         self._intake.settle(seq, refusal)
 
+    def publish(self, topic: str, payload: bytes, settle: Settle) -> None:
+        """Have `payload` published under `topic` on the board's EventBus, at least once.
+
+        `settle` is told once: None when the board has it in flash, else why not. Raises ValueError for what
+        the link cannot carry.
+        """
+        if not 0 < len(topic.encode()) <= messages.TOPIC_SIZE_MAX or any(each in topic for each in "+#\0"):
+            raise ValueError(f"topic {topic[:64]!r} cannot be published to")
+        if len(payload) > PUBLICATION_SIZE_MAX:
+            raise ValueError(f"payload of {len(payload)} bytes, at most {PUBLICATION_SIZE_MAX}")
+        self._delivery.publish(topic, payload, settle)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._delivery.lost()
+
     def tell_time(self) -> None:
         """Send the board the time, for its clock drifts."""
         if self._opened and not self.closing:
@@ -239,7 +257,7 @@ class Session:
         return [Delivered(sent.resource, sent.version) for sent in self._delivery.ack(ack.seq, ack.alone)]
 
     def _nack(self, nack: messages.Nack) -> list[Output]:
-        sent = self._delivery.nack(nack.seq, nack.code)
+        sent = self._delivery.nack(nack.seq, nack.code, nack.reason)
         return [Refused(sent.resource, sent.version, Refusal(nack.code, nack.reason))] if sent else []
 
     def _blob_get(self, request: messages.BlobGet) -> list[Output]:

@@ -31,7 +31,7 @@ class EdgeHub:
     Args: `port` the platform; `loop`, `log`; `meta` the MetaManager; `reports` what has values for
     the cloud (next_report, sent, acked, refused, link_lost: see devicetwin); `config` as in
     gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
-    unless an EventBus sets it, is what applications send to the cloud.
+    unless an EventBus sets it, is what applications send to the cloud; `eventbus` takes what it publishes.
 
     `connected`: WELCOME was received and the link is up; `synced`: the bridge said that everything
     is here; `connects` counts the links; `heard`: tick at which bytes came last; `acked`: number of
@@ -52,7 +52,9 @@ class EdgeHub:
         self._reader = Reader()
         self._mask = bytearray(4)
         self._window = [None] * WINDOW  # by sequence number: the item that waits for its acknowledgement
-        self.uploads = self._transfer = self._stream = self.task = self._link = self.csr = None
+        self.uploads = self.eventbus = self._transfer = self._stream = self.task = self._link = self.csr = (
+            None
+        )
         self._back_off = self._opened = self.connects = self._transfer_seq = self.pair = 0
         self.connected = self.synced = False
 

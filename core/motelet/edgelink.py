@@ -216,6 +216,8 @@ def other(hub, kind, size, reader):
     elif kind == protocol.TIME:
         borrow("wallclock").told(hub, reader.uint())
         borrow("nodestatus").say(hub)
+    elif kind == protocol.PUBLISH:
+        _publish(hub, reader)
     elif kind == protocol.RENEW:
         hub.loop.spawn("renewal", lambda task: borrow("identity").renew(hub, task))
     elif kind == protocol.CERTIFICATE:
@@ -247,6 +249,18 @@ def _welcome(hub, kind, reader):
         borrow("identity").welcomed(hub)
     borrow("nodestatus").say(hub)
     hub.log.info("edgehub", "connected", "host", hub.config["host"], "port", hub.config["port"])
+
+
+def _publish(hub, reader):
+    """A message for the node's EventBus: acknowledged once it is in flash."""
+    seq = reader.uint()
+    if seq != hub._rx_seq + 1:
+        out_of_step(hub, seq)
+    hub._rx_seq = hub._ack = seq
+    try:
+        borrow("eventrules").publication(hub.eventbus, reader.text(), reader.bytes())
+    except (ValueError, StoreError) as error:
+        refuse(hub, seq, error)
 
 
 def offer(hub, seq, resource, version, reader):

@@ -3,11 +3,12 @@
 It subscribes to what KubeEdge's does, takes topics apart by position, and hands a message to
 DeviceTwin or to the cloud. What DeviceTwin answers comes through the mailbox "eventbus". The broker
 is an external one (mqttMode 2), the internal one (0), or both (1); `motelet.broker` is imported only
-where it is asked for, `motelet.uploads` with the first message for the cloud.
+where it is asked for, `motelet.uploads` with the first message for the cloud, `motelet.publications` with
+the first one that the cloud publishes here.
 """
 
 from motelet import borrow
-from motelet.messages import ARRIVED, PUBLISH, SUBSCRIBE
+from motelet.messages import ARRIVED
 
 
 class EventBus:
@@ -17,7 +18,8 @@ class EventBus:
     clientId for an external broker; broker, a dict, for the internal one; mqttQOS of what is published
     (as in KubeEdge 0 with the internal broker alone, else 1). ValueError for what cannot be used.
 
-    `hub`, EdgeHub or None, is given `uploads`, the queue of messages for the cloud, once there is one.
+    `hub`, EdgeHub or None, is given `uploads`, the queue of messages for the cloud, once there is one; its
+    PUBLISH messages and the topics of Router rules come to `eventrules`.
     """
 
     def __init__(self, port, loop, bus, log, twin, node, config, hub=None):
@@ -29,12 +31,14 @@ class EventBus:
         self.local = twin.speak(node)
         self._out = bus["eventbus"]
         self.dropped = 0
-        self.client = self.broker = self.uploads = None
+        self.client = self.broker = self.uploads = self.publications = None
+        self.rules = []  # the topics that Router rules want
         self.host = config.get("host", "127.0.0.1")
         self.port = config.get("port", 1883)
         self.qos = 1
-        self.rules = borrow("eventrules").start(self, port, loop, log, twin.store, node, config)
-        loop.spawn("eventbus", self.run)
+        self._ruled = True  # those may be other ones now
+        borrow("eventrules").start(self, port, loop, log, twin.store, node, config)
+        self.task = loop.spawn("eventbus", self.run)
 
     def dial(self):
         """-> a stream to the external broker, for MQTTClient."""
@@ -65,17 +69,24 @@ class EventBus:
             if online != self.local.online:
                 self.local.connected(online)
             while waiting or out.take():
-                waiting = not self._serve(out.kind, out.a, out.b)
+                waiting = not self._serve(out.a, out.b)
                 if waiting:
                     break
             if not waiting:
                 self.local.drained()
+            if self._ruled:
+                self._ruled = not borrow("eventrules").apply(self, self._log, self._twin.store)
+            if self.publications is not None:
+                self.publications.serve(client, self.broker, self.qos)
             yield
 
-    def _serve(self, kind, topic, payload):
-        """Act on a message; -> False when the broker cannot take it now."""
-        if kind != PUBLISH:
-            return borrow("eventrules").rule(self, self._log, self._twin.store, kind == SUBSCRIBE, topic)
+    def ruled(self):
+        """MetaManager: the topics of Router rules may be other ones now."""
+        self._ruled = True
+        self.task.wake()
+
+    def _serve(self, topic, payload):
+        """Publish a message; -> False when the broker cannot take it now."""
         client = self.client
         if client is not None and client.connected:
             try:

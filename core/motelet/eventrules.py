@@ -1,10 +1,14 @@
-"""What EventBus subscribes to: KubeEdge's topics, and those of Router rules. Borrowed."""
+"""What EventBus subscribes to: KubeEdge's topics, and those of Router rules. Borrowed.
 
-import json
+KubeEdge's cloud says `subscribe` and `unsubscribe` once and never again. Here the topics that rules want of
+a node are one object that it holds like any other, RULES: an array of texts. So they outlive a restart and
+an outage, and what was missed meanwhile is made up for.
+"""
 
 from micropython import const
 
-from motelet.kvlog import StoreError
+from motelet.cbor import Reader
+from motelet.mqtt import TOPIC_SIZE_MAX
 
 SUBSCRIPTIONS = (
     "$hw/events/upload/#",
@@ -14,37 +18,41 @@ SUBSCRIPTIONS = (
     "SYS/dis/upload_records",
     "+/user/#",
 )
-RULES_MAX = 32  # topics that Router rules have subscribed to
-_RULES = ".hub/topics"
+RULES = "kubeedge/rules/subscriptions"
+RULES_MAX = 32  # topics in it
 _UPLOADS = ".hub/q/"
+_PUBLICATIONS = ".hub/p/"
 _INTERNAL = const(0)
 _BOTH = const(1)
 
 
 def start(eventbus, port, loop, log, store, node, config):
-    """Give `eventbus` the brokers of `config`, subscribed to everything; -> topics of rules. ValueError."""
+    """Give `eventbus` the brokers of `config`, subscribed to KubeEdge's topics. ValueError."""
     mode = config.get("mqttMode", 2)
     eventbus.qos = config.get("mqttQOS", 0 if mode == _INTERNAL else 1)
     if mode not in (0, 1, 2) or eventbus.qos not in (0, 1):
         raise ValueError("mqtt: mqttMode %s, mqttQOS %s" % (mode, eventbus.qos))
-    rules = json.loads(store.get(_RULES) or "[]")
-    topics = list(SUBSCRIPTIONS) + rules
     if mode != _INTERNAL:
-        eventbus.client = _client(eventbus, port, loop, log, node, config, topics)
+        eventbus.client = _client(eventbus, port, loop, log, node, config)
     if mode <= _BOTH:
         from motelet.broker import Broker
 
         eventbus.broker = broker = Broker(port, loop, log, config.get("broker", {}), eventbus.arrived)
-        for topic in topics:
+        for topic in SUBSCRIPTIONS:
             broker.subscribe(topic)
         loop.spawn("broker", broker.run)
+    if eventbus._hub is not None:
+        eventbus._hub.eventbus = eventbus
+        eventbus._hub.meta.rules = eventbus.ruled
     for _ in store.keys(_UPLOADS):
         eventbus.upload()  # what waits since before the power went
         break
-    return rules
+    for _ in store.keys(_PUBLICATIONS):
+        _publications(eventbus, log, store)
+        break
 
 
-def _client(eventbus, port, loop, log, node, config, topics):
+def _client(eventbus, port, loop, log, node, config):
     from motelet.mqtt import MQTTClient
 
     client = MQTTClient(
@@ -58,33 +66,65 @@ def _client(eventbus, port, loop, log, node, config, topics):
         keepalive=config.get("keepalive", 60),
     )
     client.set_callback(eventbus.arrived)
-    for topic in topics:
+    for topic in SUBSCRIPTIONS:
         client.subscribe(topic, 1)
     loop.spawn("mqtt", client.run)
     client.connect()
     return client
 
 
-def rule(eventbus, log, store, add, topic):
-    """A Router rule wants a topic, or no longer: kept, since the cloud says it once. False: not now."""
-    rules = eventbus.rules
-    if add and topic not in rules:
-        if len(rules) >= RULES_MAX:
-            log.error("eventbus", "too many rules", "topic", topic, "at most", RULES_MAX)
-            return True
-        rules.append(topic)
-    elif not add and topic in rules:
-        rules.remove(topic)
+def apply(eventbus, log, store):
+    """Subscribe to what Router rules want now, and to nothing they no longer want; -> False: not all yet."""
     try:
-        store.put(_RULES, json.dumps(rules).encode())
-    except StoreError as error:
-        log.error("eventbus", "rule not kept over a restart", "topic", topic, "error", error)
-    if eventbus.broker is not None:
-        eventbus.broker.unsubscribe(topic)
-        if add:
-            eventbus.broker.subscribe(topic)
-    if eventbus.client is not None:
-        if not add:
-            return eventbus.client.unsubscribe(topic)
-        eventbus.client.subscribe(topic, 1)
+        wanted = _wanted(store.get(RULES))
+    except ValueError as error:
+        log.error("eventbus", "rules refused", "resource", RULES, "error", error)
+        return True
+    rules = eventbus.rules
+    for topic in [topic for topic in rules if topic not in wanted]:
+        if eventbus.client is not None and not eventbus.client.unsubscribe(topic):
+            return False
+        if eventbus.broker is not None:
+            eventbus.broker.unsubscribe(topic)
+        rules.remove(topic)
+    for topic in wanted:
+        if topic not in rules:
+            rules.append(topic)
+            if eventbus.broker is not None:
+                eventbus.broker.subscribe(topic)
+            if eventbus.client is not None:
+                eventbus.client.subscribe(topic, 1)
     return True
+
+
+def _wanted(value):
+    """-> [topic] of the stored object (version, content) or None. ValueError for one that is none."""
+    if value is None:
+        return []
+    reader = Reader()
+    reader.open(value, 0, len(value))
+    reader.skip()
+    reader.span(2)
+    reader.open(value, reader.start, reader.end)
+    topics = reader.value()
+    if not isinstance(topics, list) or len(topics) > RULES_MAX:
+        raise ValueError("expected an array of at most %d topics" % RULES_MAX)
+    for topic in topics:
+        if not isinstance(topic, str) or not 0 < len(topic.encode()) <= TOPIC_SIZE_MAX:
+            raise ValueError("expected topics of 1 to %d bytes" % TOPIC_SIZE_MAX)
+    return topics
+
+
+def publication(eventbus, topic, payload):
+    """Keep what the cloud publishes here; durable on return. ValueError, kvlog.StoreError."""
+    if eventbus is None:
+        raise ValueError("this node has no EventBus")
+    if eventbus.publications is None:
+        _publications(eventbus, eventbus._log, eventbus._twin.store)
+    eventbus.publications.put(topic, payload)
+
+
+def _publications(eventbus, log, store):
+    from motelet.publications import Publications
+
+    eventbus.publications = Publications(store, log, eventbus)

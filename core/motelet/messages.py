@@ -10,5 +10,3 @@ READY = 3  # everything the store held has been handed over
 ARRIVED = 4  # topic, payload: bytes; an MQTT message for DeviceTwin
 # to eventbus
 PUBLISH = 6  # topic, payload: str or bytes
-SUBSCRIBE = 7  # topic; kept across restarts
-UNSUBSCRIBE = 8  # topic

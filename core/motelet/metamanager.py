@@ -16,6 +16,7 @@ from motelet.messages import DELETE, PUT, READY
 
 _BUSY_MS = const(50)  # between two pieces of the store's housekeeping, each an erase at the most
 _IDLE_MS = const(10000)
+_RULES = const("kubeedge/rules/subscriptions")
 
 
 class MetaManager:
@@ -30,6 +31,7 @@ class MetaManager:
         self._twin = bus["devicetwin"]
         self._reader = Reader()
         self._task = None
+        self.rules = None  # function, called when the topics of Router rules (`eventrules`) have changed
 
     def run(self, task):
         """Hand what flash holds to the modules, then say READY: an offline start needs no link.
@@ -68,16 +70,19 @@ class MetaManager:
         self.store.delete(resource)
         if "/device/" in resource:
             self._twin.put(DELETE, resource)
+        elif self.rules is not None and resource == _RULES:
+            self.rules()
 
     def changed(self, resource):
         """Flash holds `resource` anew: whoever acts on it gets its content, whole in RAM."""
-        if "/device/" in resource:
-            value = self.store.get(resource)
-            if value is not None:
-                self._hand_on(resource, value, 0, len(value))
+        value = self.store.get(resource) if "/device/" in resource else b""
+        if value is not None:
+            self._hand_on(resource, value, 0, len(value))
 
     def _hand_on(self, resource, value, start, end):
         if "/device/" in resource:
             self._reader.open(value, start, end)
             self._reader.skip()
             self._twin.put(PUT, resource, self._reader.bytes())
+        elif self.rules is not None and resource == _RULES:
+            self.rules()

@@ -181,7 +181,7 @@ class MQTTClient:
     None of them waits: what they ask for is done by the task `run`, over reconnects, until
     `disconnect`. The session is clean; subscriptions are made again after a reconnect. Those that are
     called seldom are functions of `mqttlink`: set_callback, set_last_will, connect, disconnect,
-    subscribe, unsubscribe, ping.
+    subscribe, unsubscribe, ping, waits.
 
     Args: `client_id`; `dial()` -> stream, connection started (OSError, ValueError); `loop`;
     `random(n)` -> bytes, for jitter; `log`; user, password, keepalive (s, at least 1) and size (bytes of
@@ -201,7 +201,7 @@ class MQTTClient:
             self._task.wake()
 
     def publish(self, topic, msg, retain=False, qos=0):
-        """Send `msg` (text or bytes); -> False when it cannot be taken now.
+        """Send `msg` (text or bytes); -> False when it cannot be taken now, at QoS 1 its identifier.
 
         At QoS 0 that is without a connection or without room in the buffer; at QoS 1 when
         INFLIGHT_MAX wait already, connected or not. `waiter`, a task, is woken when that changes.
@@ -216,11 +216,12 @@ class MQTTClient:
         if qos:
             if len(self._queue) >= INFLIGHT_MAX:
                 return False
-            self._queue.append([self._next_pid(), topic, msg, 0x32 | retain, False])
+            qos = self._next_pid()
+            self._queue.append([qos, topic, msg, 0x32 | retain, False])
         elif not self.connected or not self._packets.send(0x30 | retain, msg, topic):
             return False
         self.wake()
-        return True
+        return qos or True
 
     def run(self, task):
         """The task: connect, serve, and after a loss wait and connect again."""

@@ -208,3 +208,8 @@ def ping(client):
     if client._packets.send(0xC0, b""):
         client._asked = client._clock.ticks_ms()
         client.wake()
+
+
+def waits(client, pid):
+    """-> True while the message that `publish` gave the identifier `pid` waits for its PUBACK."""
+    return pid in [entry[0] for entry in client._queue]

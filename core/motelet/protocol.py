@@ -34,6 +34,7 @@ RENEW = const(17)
 CSR = const(18)
 CERTIFICATE = const(19)
 NODE = const(20)
+PUBLISH = const(24)
 
 # Codes of NACK.
 TOO_LARGE = const(1)

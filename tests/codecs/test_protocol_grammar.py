@@ -89,6 +89,8 @@ DOWN = [
     [protocol.TIME, NOW],
     [protocol.RENEW],
     [protocol.CERTIFICATE, b"x" * protocol.CERTIFICATE_SIZE_MAX],
+    [protocol.PUBLISH, 1, "default/lamp/blink", b""],
+    [protocol.PUBLISH, 2, "t" * 512, b"x" * 1024],
 ]
 # One thing wrong in each, mostly a limit passed by one.
 WRONG_UP = [
@@ -203,6 +205,12 @@ WRONG_DOWN = [
     [protocol.TIME, NOW, 1],
     [protocol.HELLO, 1, 1, DIGEST, {}],  # the other way
     [protocol.REPORT, 1, 1, 1, NOW],
+    [protocol.PUBLISH, 1, "t"],
+    [protocol.PUBLISH, 0, "t", b""],
+    [protocol.PUBLISH, 1, "", b""],
+    [protocol.PUBLISH, 1, "t" * 513, b""],
+    [protocol.PUBLISH, 1, "t", "text"],
+    [protocol.PUBLISH, 1, "t", b"x" * 1025],
 ]
 
 
@@ -252,7 +260,7 @@ def test_the_bridge_refuses_what_the_grammar_does(message):
 
 
 def test_every_kind_is_in_the_grammar_once():
-    assert sorted({message[0] for message in UP + DOWN}) == list(range(21))
+    assert sorted({message[0] for message in UP + DOWN}) == [*range(21), protocol.PUBLISH]
 
 
 @pytest.mark.parametrize("message", [[21, 1], [21, 1, "x", {}], [2**64 - 1, 2**64 - 1]])

@@ -4,11 +4,16 @@ On CPython only: with a store and DeviceTwin behind it there is no room left for
 the tests of core. On MicroPython EventBus runs in test_mosquitto.py.
 """
 
+from nor import Nor
 from twin_world import DEV, RESOURCE, World
 
+from motelet import borrow
+from motelet.cbor import Writer
 from motelet.eventbus import EventBus
-from motelet.eventrules import RULES_MAX, SUBSCRIPTIONS
-from motelet.messages import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
+from motelet.eventrules import RULES, RULES_MAX, SUBSCRIPTIONS
+from motelet.kvlog import StoreFull
+from motelet.messages import PUBLISH
+from motelet.publications import PUBLICATION_SIZE_MAX, PUBLICATIONS_MAX
 from tests_util import MemoryStream, raises
 
 _BUFFER = bytearray(1024)
@@ -121,31 +126,117 @@ def test_a_message_too_large_for_a_packet_is_dropped_and_counted():
     assert gateway.hear().endswith(b"y") and gateway.eventbus.dropped == 1
 
 
+def rules(gateway, *topics, content=None):
+    """The node holds these topics of Router rules from now on."""
+    if content is None:
+        content = encoded(list(topics))
+    gateway.store.put(RULES, encoded("v") + encoded(content))
+    gateway.eventbus.ruled()
+
+
+def encoded(value):
+    writer = Writer(bytearray(4096))
+    writer.value(value)
+    return bytes(writer.buf[: writer.n])
+
+
 def test_topics_of_rules_are_subscribed_and_outlive_the_power():
     gateway = Gateway()
     gateway.join()
-    gateway.out.put(SUBSCRIBE, "default/rule")
-    gateway.out.put(SUBSCRIBE, "default/rule")
+    rules(gateway, "default/rule")
     assert gateway.hear().find(b"default/rule\x01") > 0
+    rules(gateway, "default/rule", "other/+/rule")
+    heard = gateway.hear()
+    assert b"other/+/rule\x01" in heard and b"default/rule" not in heard
     gateway.arrive("default/rule", b"up")
     assert gateway.eventbus.uploads.read(1)[2] == b"up"
     gateway.hear()
     again = Gateway(gateway.flash)
-    assert b"default/rule\x01" in again.join()[1]
-    again.out.put(UNSUBSCRIBE, "default/rule")
-    assert b"default/rule" in again.hear()
-    assert again.store.get(".hub/topics") == b"[]"
+    assert b"default/rule\x01" in again.join()[1] and again.eventbus.rules == ["default/rule", "other/+/rule"]
+    rules(again, "other/+/rule")
+    heard = again.hear()
+    assert heard[:1] == b"\xa2" and b"default/rule" in heard and b"other" not in heard
+    again.store.delete(RULES)
+    again.eventbus.ruled()
+    assert b"\xa2" in again.hear() and again.eventbus.rules == []
 
 
-def test_the_number_of_rules_is_bounded():
+def test_an_unsubscribe_without_room_is_made_later():
     gateway = Gateway()
-    gateway.flash.dead = True  # nor is a rule refused because it cannot be kept
-    for i in range(RULES_MAX + 1):
-        assert gateway.out.put(SUBSCRIBE, "r" + str(i))
+    gateway.join()
+    rules(gateway, "default/rule")
+    gateway.hear()
+    client = gateway.eventbus.client
+    fill = client._packets
+    while fill.send(0xC0, b""):
+        continue
+    rules(gateway)
+    gateway.loop.step(0)
+    assert gateway.eventbus.rules == ["default/rule"]
+    client.wake()
+    assert b"default/rule" in gateway.hear() + gateway.hear() and gateway.eventbus.rules == []
+
+
+def test_what_are_no_rules_is_refused_and_those_before_stay():
+    gateway = Gateway(Nor(20, block_size=2048))
+    gateway.join()
+    rules(gateway, "good")
+    gateway.hear()
+    for content in (
+        encoded([f"r{i}" for i in range(RULES_MAX + 1)]),
+        encoded("good"),
+        encoded([1]),
+        encoded([""]),
+        encoded(["x" * 513]),
+        encoded(["\u00e4" * 257]),
+        b"\xff",
+        b"",
+        b"\x81\x62\xff\xff",
+    ):
+        rules(gateway, content=content)
         gateway.step()
-    assert "too many rules" in gateway.lines[-1] and "rule not kept" in gateway.lines[-2]
-    rest = gateway.join()[1]
-    assert b"r%d\x01" % (RULES_MAX - 1) in rest and b"r%d\x01" % RULES_MAX not in rest
+        assert "rules refused" in gateway.lines[-1] and gateway.eventbus.rules == ["good"], content
+        gateway.lines.append("")
+
+
+def test_what_the_cloud_publishes_is_in_flash_until_the_broker_has_it():
+    gateway = Gateway()
+    publish(gateway, "lamp/blink", b"\x00now")
+    publish(gateway, "lamp/blink", b"then")
+    gateway.join()
+    assert gateway.hear() == b"" and len(gateway.eventbus.publications._queue.numbers) == 2
+    gateway.links[-1].close()
+    again = Gateway(gateway.flash)  # the power went before the PUBACK
+    rest = again.join()[1]
+    at = rest.find(b"lamp/blink")
+    pid = rest[at + 10 : at + 12]
+    assert rest[at + 12 :].startswith(b"\x00now") and rest.count(b"lamp/blink") == 1
+    again.say(b"\x40\x02" + pid)
+    second = again.hear()
+    assert b"then" in second and list(again.store.keys(".hub/p/")) == [".hub/p/2"]
+    again.say(b"\x40\x02" + second[-6:-4])
+    assert list(again.store.keys(".hub/p/")) == []
+    publish(again, "x", b"")
+    assert again.hear()[:1] == b"\x32"
+
+
+def publish(gateway, topic, payload):
+    borrow("eventrules").publication(gateway.eventbus, topic, payload)
+
+
+def test_publications_are_bounded_and_checked():
+    gateway = Gateway(Nor(20, block_size=2048))
+    for topic in ("", "a/+", "#", "a\0", "\u00e4" * 257):
+        raises(ValueError, publish, gateway, topic, b"")
+    raises(ValueError, publish, gateway, "t", bytes(PUBLICATION_SIZE_MAX + 1))
+    raises(ValueError, borrow("eventrules").publication, None, "t", b"")
+    for _ in range(PUBLICATIONS_MAX):
+        publish(gateway, "t", bytes(8))
+    raises(StoreFull, publish, gateway, "t", b"")
+    gateway.flash.dead = True
+    gateway.join()
+    said = gateway.hear()
+    assert gateway.eventbus.publications._queue.numbers[0] == 1 and not said
 
 
 def test_a_configuration_that_cannot_be_used_is_refused():

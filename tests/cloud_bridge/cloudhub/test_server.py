@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from cloud_bridge.backends.base import DEVICE, BackendError, Key
 from cloud_bridge.cloudhub import server as server_module
-from cloud_bridge.cloudhub.server import CloudHub
+from cloud_bridge.cloudhub.server import CloudHub, PublishError
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED
 from cloud_bridge.cloudhub.tls import server_context
 from cloud_bridge.devicecontroller.controller import DeviceController
@@ -569,3 +569,28 @@ def test_a_newer_connection_stays_connected_when_the_older_one_ends():
                     assert "board-1" in nodes.connected
 
     asyncio.run(run())
+
+
+@scenario
+async def test_a_message_is_published_at_the_edge_or_who_sent_it_knows(caplog):
+    async with Bridge() as bridge:
+        with pytest.raises(PublishError, match="not connected"):
+            await bridge.hub.publish("board-1", "a/b", b"x")
+        board = SimulatedBoard()
+        async with bridge.board(board) as client:
+            await client.until(lambda: board.synced)
+            for topic in ("a/b", "refuse/this", "c"):
+                sent = asyncio.create_task(bridge.hub.publish("board-1", topic, b"\0x"))
+                await client.until(sent.done)
+                error = sent.exception()
+                assert (error is None) == (topic != "refuse/this"), topic
+                assert error is None or "no EventBus" in str(error)
+            assert board.published == [("a/b", b"\0x"), ("c", b"\0x")]
+            with pytest.raises(ValueError, match="cannot be published"):
+                await bridge.hub.publish("board-1", "a/#", b"x")
+            given_up = asyncio.create_task(bridge.hub.publish("board-1", "a/b", b"nobody waits"))
+            lost = asyncio.create_task(bridge.hub.publish("board-1", "a/b", b"nobody reads"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+        with pytest.raises(PublishError, match="lost"):
+            await lost

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from simulated_board import SimulatedBoard, digest
 
 from cloud_bridge.cloudhub import session as session_module
+from cloud_bridge.cloudhub.delivery import PUBLICATIONS_MAX
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED, Delivered, Opened, Refused, Session
 from cloud_bridge.resources import Content, Desired, Event, Refusal, Report, State
 from motelet import protocol as p
@@ -746,3 +747,56 @@ def test_whatever_happens_on_the_way_board_and_bridge_converge(data):
     world.board.log.clear()
     world.settle_down()
     assert set(world.board.kinds()) <= {p.WELCOME, p.SYNCED}
+
+
+# -- publications -----------------------------------------------------------------------------
+
+
+def test_a_publication_is_settled_when_the_board_has_it_and_not_before():
+    session = opened(desired(), window=2)
+    session.desire(desired(lamp="v1"))
+    fates = []
+    for number in range(3):
+        session.publish("a/b", b"%d" % number, fates.append)
+    assert [message[:2] for message in drain(session)] == [[p.PUBLISH, 1], [p.PUBLISH, 2]]
+    tell(session, p.ACK, 1)
+    assert fates == [None]
+    assert drain(session) == [[p.PUBLISH, 3, "a/b", b"2"]]
+    tell(session, p.NACK, 2, p.INVALID, "no EventBus")
+    tell(session, p.ACK, 3)
+    assert fates == [None, Refusal(p.INVALID, "no EventBus"), None]
+    assert drain(session)[0][0] == p.PUT
+    tell(session, p.ACK, 3)
+    tell(session, p.NACK, 2, p.INVALID, "again")
+    assert len(fates) == 3
+
+
+def test_publications_that_were_not_acknowledged_are_known_when_the_link_is_lost():
+    session = opened(desired(), window=1)
+    fates = []
+    session.publish("a", b"under way", fates.append)
+    session.publish("a", b"waits", fates.append)
+    drain(session)
+    session.lost()
+    session.lost()
+    assert len(fates) == 2
+    assert all(fate is not None and "lost" in fate.reason for fate in fates)
+
+
+def test_publications_are_bounded():
+    session = opened(desired(), window=1, max_message=1024)
+    fates = []
+    session.publish("a", bytes(1024), fates.append)
+    drain(session)
+    assert fates[0].code == p.TOO_LARGE
+    session.publish("a", b"", fates.append)
+    drain(session)
+    for _ in range(PUBLICATIONS_MAX):
+        session.publish("a", b"", fates.append)
+    assert len(fates) == 1
+    session.publish("a", b"", fates.append)
+    assert fates[1].code == p.STORAGE_FULL
+    for topic in ("", "a/+", "#", "\0", "x" * 513, "good"):
+        payload = bytes(1025) if topic == "good" else b""
+        with pytest.raises(ValueError, match=r"topic|payload"):
+            session.publish(topic, payload, fates.append)
