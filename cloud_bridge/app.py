@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
+from cloud_bridge.backends.cloudcore import options as cloudcore
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import load_pair, server_context
@@ -100,7 +101,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     log = parser.add_argument_group("logs, on stderr")
     log.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     log.add_argument("--log-format", choices=logs.FORMATS, default="logfmt", help="default: %(default)s")
-    command.configure(parser.add_subparsers(metavar="COMMAND", title="instead of serving"))
+    cloudcore.configure(parser)
+    actions = parser.add_subparsers(metavar="COMMAND", title="instead of serving")
+    command.configure(actions)
+    cloudcore.commands(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,20 +112,33 @@ def run(args: argparse.Namespace) -> int:
     logs.configure(args.log_level, args.log_format)
     if "act" in args:
         return command.run(args)
+    if "tool" in args:
+        status: int = args.tool(args)
+        return status
     try:
-        if args.manifests is None:
-            raise OptionError("--manifests is missing: the folder to serve")
+        backend = _backend(args)
         address = _address(args)
         if args.state is None:
             plan = _Plan(address, None if args.plain else _tls(args))
         else:
             plan = _plan(args, address)
         http = None if args.http is None else _host_port("--http", args.http)
-        asyncio.run(_bridge(Manifests(args.manifests), plan, http))
+        asyncio.run(_bridge(backend, plan, http))
     except (OptionError, BackendError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILURE
     return 0
+
+
+def _backend(args: argparse.Namespace) -> Backend:
+    """The one backend that the options name."""
+    if args.manifests is not None and args.cloudcore is not None:
+        raise OptionError("--manifests and --cloudcore do not go together: a bridge has one backend")
+    if args.cloudcore is not None:
+        return cloudcore.make(args)
+    if args.manifests is None:
+        raise OptionError("--manifests is missing: the folder to serve (or --cloudcore)")
+    return Manifests(args.manifests)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class MemoryBackend:
 
     def stop(self) -> None: ...
 
-    def synced(self) -> bool:
+    def synced(self, node: str | None = None) -> bool:
         return self.is_synced
 
     def get(self, key: Key) -> Body | None:

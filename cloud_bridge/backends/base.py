@@ -145,8 +145,8 @@ class Backend(Protocol):
     def stop(self) -> None:
         """Let go of everything. Nothing is asked of the backend any more."""
 
-    def synced(self) -> bool:
-        """Whether every list that deletions depend on was read whole, as far as is known now."""
+    def synced(self, node: str | None = None) -> bool:
+        """Whether every list that deletions (of `node`, or of all) depend on was read whole, as known now."""
 
     def get(self, key: Key) -> Body | None:
         """The object in its last good version, None when there is none."""

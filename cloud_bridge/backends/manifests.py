@@ -124,7 +124,7 @@ class Manifests:
         if self._lock_file is not None:
             self._lock_file.close()
 
-    def synced(self) -> bool:
+    def synced(self, node: str | None = None) -> bool:
         """Whether the folder and every file in it could be read, or it is known what they held."""
         return not self._folder_error and not self._unknown
 

@@ -189,7 +189,7 @@ class _Link:
             self.session.end(CLOSE_NOT_SERVED, reason)
             return False
         self._claiming, self._served = False, True
-        self.kick()
+        self.refresh()  # now the backend may know more of what the node should hold
         return True
 
     def _drop(self, reason: str) -> None:

@@ -55,7 +55,7 @@ class Downstream:
         """What the node should hold now."""
         items = {each.resource: each.content for each in self._nodes.get(node, {}).values()}
         kept = frozenset(_resource(each) for each in self._kept)
-        return Desired(items, kept, self._backend.synced())
+        return Desired(items, kept, self._backend.synced(node))
 
     def device(self, key: Key) -> Effective | None:
         """The Device as its node has or should have it, None when that is not known."""
@@ -81,7 +81,7 @@ class Downstream:
         for key in (*sorted(devices - self._waiting), *sorted(self._waiting)):
             touched |= self._device(key)
         synced = self._backend.synced()
-        if synced != self._synced:
+        if synced != self._synced or not keys:
             # All nodes, not only those with devices: one that has none left may hold some to be forgotten.
             self._synced = synced
             touched.add(None)

@@ -1,0 +1,83 @@
+"""The certificates of the nodes as sessions use them: got when one is missing, renewed when it is time."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from cloud_bridge.backends.base import BackendError
+from cloud_bridge.backends.cloudcore.credentials import TOKEN_VARIABLE, Credentials, CredentialsError
+
+
+class Access(Protocol):
+    """How a node gets into CloudHub."""
+
+    async def context(self, node: str) -> ssl.SSLContext | None:
+        """TLS with the certificate of the node, None for no TLS. Raises BackendError."""
+
+    async def renew(self, node: str) -> bool:
+        """Renew the certificate of the node if it is time; -> whether it was. Raises BackendError."""
+
+
+class CertificateAccess:
+    """`Access` by certificates in `folder`.
+
+    A node without one joins by the token in `token_file`, or in the environment, if there is any; then
+    `url` (``https://HOST:PORT``) says where.
+    """
+
+    def __init__(self, folder: Path, url: str = "", token_file: Path | None = None) -> None:
+        self._credentials = Credentials(folder)
+        self._url = url
+        self._token_file = token_file
+
+    async def context(self, node: str) -> ssl.SSLContext | None:
+        """TLS with the certificate of the node. Raises BackendError."""
+        if not self._credentials.has(node) and self._url:
+            token = read_token(self._token_file)
+            if token:
+                await self._blocking(lambda: self._credentials.join(self._url, token, [node]))
+        found: list[ssl.SSLContext] = []
+        await self._blocking(lambda: found.append(self._credentials.context(node)))
+        return found[0]
+
+    async def renew(self, node: str) -> bool:
+        """Renew the certificate of the node if it is time. Raises BackendError."""
+        due: list[bool] = []
+        await self._blocking(lambda: due.append(self._credentials.renewal_due(node)))
+        if due[0]:
+            await self._blocking(lambda: self._credentials.renew(node))
+        return due[0]
+
+    @staticmethod
+    async def _blocking(work: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except (CredentialsError, OSError) as error:
+            raise BackendError(str(error)) from error
+
+
+class PlainAccess:
+    """`Access` without TLS: for tests on a loopback address only."""
+
+    async def context(self, node: str) -> ssl.SSLContext | None:
+        """No TLS."""
+        del node
+        return None
+
+    async def renew(self, node: str) -> bool:
+        """Nothing to renew."""
+        del node
+        return False
+
+
+def read_token(file: Path | None) -> str:
+    """The join token in the file, or else in the environment; empty without one. Raises BackendError."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendError(f"cannot read the token: {file}: {error}") from error

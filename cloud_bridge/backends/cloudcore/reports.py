@@ -1,0 +1,220 @@
+"""What devices report, on its way to CloudCore: the newest of each value, until CloudCore confirms it.
+
+Without I/O. CloudCore confirms a report that it wrote and says nothing of one that it dropped; it
+stores the first report of a property empty; and two reports in a row may undo each other, for it writes
+a device's whole list of twins from a copy that may be old. So a report has all that was reported of the
+device, a device has one report under way at a time, a property that this session had not reported before
+is reported twice, and what stays unconfirmed is tried again, less and less often, up to a bound.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud_bridge.backends.base import StateChange, StatusChange
+from cloud_bridge.backends.cloudcore.message import OK
+
+TRIES_MAX = 5
+"""How often a report is tried, each time asked `session.ATTEMPTS_MAX` times, before it is given up."""
+RETRY_SECONDS_MIN = 2.0
+RETRY_SECONDS_MAX = 60.0
+UNHEALTHY = "unhealthy"
+"""KubeEdge's state of a device with which something is wrong."""
+
+_UNKNOWN = {"state": "unknown", "online": "", "reason": ""}
+
+
+@dataclass(slots=True)
+class _Part:
+    """The twins of a device, or its state: what of it CloudCore still has to get."""
+
+    number: int = 0
+    confirmed: int = 0
+    asking: bool = False
+    tries: int = 0
+    due: float = 0.0
+    given_up: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return self.number > self.confirmed and not self.asking
+
+    def renew(self) -> None:
+        """There is something newer: it is sent at once, whatever became of what was before."""
+        self.number += 1
+        self.tries, self.due = 0, 0.0
+
+
+@dataclass(slots=True)
+class _Device:
+    content: dict[str, Any]
+    twins: _Part = field(default_factory=_Part)
+    state: _Part = field(default_factory=_Part)
+    seeded: set[str] = field(default_factory=set)
+    complaint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A report to be sent; `answer` takes the content of CloudCore's answer, anything but OK if none came."""
+
+    resource: str
+    content: Any
+    answer: Callable[[Any], None]
+
+
+class Reports:
+    """The reports of one node; resources are ``<namespace>/device/<name>``.
+
+    `stored` is what was last reported of each, as `merge` returned it. `given_up(resource, why)` is
+    called for what CloudCore does not confirm; with an empty text for what it does again.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, dict[str, Any]],
+        now: Callable[[], float],
+        epoch_ms: Callable[[], int],
+        given_up: Callable[[str, str], None],
+    ) -> None:
+        self._devices = {resource: _Device(content) for resource, content in stored.items()}
+        self._now = now
+        self._epoch_ms = epoch_ms
+        self._given_up = given_up
+        self.begin()
+
+    def merge(self, resource: str, change: StatusChange) -> dict[str, Any]:
+        """Take a report; -> all that was reported of the resource, to be kept on disk."""
+        device = self._devices.setdefault(resource, _Device({"twins": {}, "state": None}))
+        twins = dict(device.content["twins"])
+        for name, twin in change.twins.items():
+            observed = twin.observed_desired
+            if observed is None:
+                observed = twins.get(name, {}).get("observed")
+            twins[name] = {"value": twin.value, "type": twin.type, "at": twin.timestamp, "observed": observed}
+        if change.properties is not None:
+            twins = {name: twin for name, twin in twins.items() if name in change.properties}
+        state = device.content["state"] if change.state is None else _state(change.state, device.content)
+        if twins != device.content["twins"]:
+            device.twins.renew()
+        if state != device.content["state"]:
+            device.state.renew()
+        device.seeded &= twins.keys()
+        device.content = {"twins": twins, "state": state}
+        return device.content
+
+    def complain(self, resource: str, complaint: str) -> None:
+        """Show in the device's state that something is wrong with it; with an empty text, that nothing is."""
+        device = self._devices.setdefault(resource, _Device({"twins": {}, "state": None}))
+        if complaint != device.complaint:
+            device.complaint = complaint
+            device.content["state"] = device.content["state"] or _UNKNOWN
+            device.state.renew()
+
+    def forget(self, resource: str) -> None:
+        """The device is gone."""
+        self._devices.pop(resource, None)
+
+    def replaced(self, resource: str) -> None:
+        """The device is another one now, or has other properties: tell everything of it anew."""
+        if resource in self._devices:
+            self._devices[resource].seeded.clear()
+            self._devices[resource].twins.renew()
+            self._devices[resource].state.renew()
+
+    def begin(self) -> None:
+        """A session has begun: everything is told once, for what became of it in the last is not known."""
+        for device in self._devices.values():
+            device.seeded.clear()
+            for part in (device.twins, device.state):
+                part.asking = False
+                part.renew()
+
+    def questions(self) -> Iterator[Question]:
+        """What is to be sent now."""
+        for resource, device in self._devices.items():
+            namespace, _, name = resource.split("/")
+            if device.content["twins"] and self._is_due(device.twins):
+                where = f"device/{namespace}/{name}/twin/edge_updated"
+                yield Question(where, self._twins(device), self._asked(resource, device, device.twins))
+            if device.content["state"] and self._is_due(device.state):
+                where = f"device/{namespace}/{name}/state/update"
+                yield Question(where, self._state(device, name), self._asked(resource, device, device.state))
+
+    @property
+    def due_seconds(self) -> float:
+        """Seconds until a report is to be tried again."""
+        due = (part.due for part, content in self._parts() if content and part.waits)
+        return max(0.0, min(due, default=self._now() + RETRY_SECONDS_MAX) - self._now())
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is not confirmed yet, and was not left unconfirmed before."""
+        return any(
+            content and part.number > part.confirmed and not part.tries for part, content in self._parts()
+        )
+
+    def _parts(self) -> Iterator[tuple[_Part, Any]]:
+        for device in self._devices.values():
+            yield device.twins, device.content["twins"]
+            yield device.state, device.content["state"]
+
+    def _is_due(self, part: _Part) -> bool:
+        return part.waits and self._now() >= part.due
+
+    def _asked(self, resource: str, device: _Device, part: _Part) -> Callable[[Any], None]:
+        part.asking = True
+        number, names = part.number, set(device.content["twins"])
+
+        def answered(content: Any) -> None:
+            part.asking = False
+            if content != OK:
+                self._unconfirmed(resource, part)
+                return
+            part.confirmed = number
+            part.tries = 0
+            if part.given_up:
+                part.given_up = False
+                self._given_up(resource, "")
+            if part is device.twins and not names <= device.seeded:
+                device.seeded |= names
+                part.number += 1
+
+        return answered
+
+    def _unconfirmed(self, resource: str, part: _Part) -> None:
+        part.tries += 1
+        part.due = self._now() + min(RETRY_SECONDS_MIN * 2**part.tries, RETRY_SECONDS_MAX)
+        if part.tries >= TRIES_MAX:
+            part.confirmed = part.number
+            part.given_up = True
+            self._given_up(resource, "CloudCore does not confirm what is reported of it")
+
+    def _twins(self, device: _Device) -> dict[str, Any]:
+        twins = {name: _twin(twin) for name, twin in device.content["twins"].items()}
+        return {"event_id": str(uuid.uuid4()), "timestamp": self._epoch_ms(), "twin": twins}
+
+    def _state(self, device: _Device, name: str) -> dict[str, Any]:
+        state = device.content["state"]
+        shown = UNHEALTHY if device.complaint else state["state"]
+        told = {"name": name, "state": shown, "lastOnlineTime": state["online"]}
+        return {"event_id": str(uuid.uuid4()), "timestamp": self._epoch_ms(), "device": told}
+
+
+def _twin(twin: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {"timestamp": int(twin["at"])}
+    told = {
+        "actual": {"value": twin["value"], "metadata": metadata},
+        "optional": True,
+        "metadata": {"type": twin["type"]},
+    }
+    if twin["observed"] is not None:
+        told["expected"] = {"value": twin["observed"], "metadata": metadata}
+    return told
+
+
+def _state(change: StateChange, content: Mapping[str, Any]) -> dict[str, str]:
+    before = content["state"] or {}
+    online = change.last_online_time or before.get("online", "")
+    return {"state": change.state, "online": online, "reason": change.reason}

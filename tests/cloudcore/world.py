@@ -1,0 +1,97 @@
+"""A whole bridge on the stand-in for CloudCore, in one process, and boards that connect to it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from board_client import BoardClient, until
+from cloudhub_peer import CloudHubPeer
+from memory_backend import device, model
+from simulated_board import SimulatedBoard
+
+from cloud_bridge.backends.cloudcore.access import PlainAccess
+from cloud_bridge.backends.cloudcore.backend import CloudCore
+from cloud_bridge.cloudhub.server import CloudHub
+from cloud_bridge.devicecontroller.controller import DeviceController
+from motelet import protocol
+
+NODE = "board-1"
+LAMP = "default/device/lamp"
+SCALE = 0.02
+"""Of the stand-in's times: it sends again after 0.1 s, and waits 0.6 s for a keepalive."""
+
+
+class Bridge:
+    """A bridge in `folder`, from `start` to `stop`; `kill` is a stop that finishes nothing."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.backend = CloudCore(url, folder, PlainAccess())
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        await self.backend.start()
+        self.controller = DeviceController(self.backend)
+        self.controller.start()
+        self.hub = CloudHub(self.controller, self.backend.nodes, None)
+        self.port = await self.hub.start("localhost", 0)
+        parts = (self.backend, self.controller, self.hub)
+        self._tasks = [asyncio.create_task(part.run()) for part in parts]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.hub.stop()
+        await self.controller.flush()
+        self.backend.stop()
+
+    def board(self, board: SimulatedBoard, node: str = NODE) -> BoardClient:
+        return BoardClient(board, self.port, path=f"{protocol.PATH}/{node}")
+
+
+class World:
+    """The stand-in and a bridge on it, as a context manager."""
+
+    def __init__(self, folder: Path, scale: float = SCALE, **options: Any) -> None:
+        self.folder = folder
+        self.peer = CloudHubPeer(scale, **options)
+
+    async def __aenter__(self) -> "World":
+        self.port = await self.peer.start()
+        self.bridge = await self.start_bridge()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.bridge.stop()
+        await self.peer.stop()
+
+    async def start_bridge(self, folder: Path | None = None) -> Bridge:
+        bridge = Bridge(folder or self.folder, f"ws://127.0.0.1:{self.port}")
+        await bridge.start()
+        return bridge
+
+    def lamp(self) -> None:
+        """A lamp and its model are made in the cluster."""
+        self.peer.apply(model())
+        self.peer.apply(device())
+
+    def sent(self, operation: str = "", resource: str = "") -> list[dict[str, Any]]:
+        return _found(self.peer.sent, operation, resource)
+
+    def received(self, operation: str = "", resource: str = "") -> list[dict[str, Any]]:
+        return _found(self.peer.received, operation, resource)
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        await until(condition)
+
+
+def _found(log: list[tuple[str, dict[str, Any]]], operation: str, resource: str) -> list[dict[str, Any]]:
+    return [
+        message
+        for _, message in log
+        if operation in ("", message["route"]["operation"])
+        and resource in message["route"].get("resource", "")
+    ]
