@@ -110,6 +110,7 @@ def test_a_session_is_counted():
             "put": value(counted[1], direction="down", kind="put"),
             "lag": value("motelet_twin_lag_seconds_count"),
             "reconnects": value("motelet_reconnects_total"),
+            "queued": value("motelet_queued_messages", direction="up"),
         }
         for _ in range(2):
             board = SimulatedBoard()
@@ -132,4 +133,4 @@ def test_a_session_is_counted():
     assert value("motelet_twin_lag_seconds_count") == before["lag"] + 2
     assert value("motelet_reconnects_total") == before["reconnects"] + 1
     assert value("motelet_connected_nodes") == 0
-    assert value("motelet_queued_messages", direction="up") == 0
+    assert value("motelet_queued_messages", direction="up") == before["queued"]
