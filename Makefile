@@ -12,7 +12,7 @@ READY := .venv/.ready
 SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,core/motelet/mqtt.py,core/motelet/mqttlink.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench torture format clean venv
+.PHONY: help demo test test-quick lint image bench torture format clean venv
 
 help:
 	@echo 'make demo        watch a device follow its YAML (ARGS=--once: check it once, without a screen)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint        formatting, mistakes, types, layers'
 	@echo 'make format      put the formatting right'
 	@echo 'make bench       the figures, into build/bench.jsonl (ARGS: names or parts of names)'
+	@echo 'make image       what a board is given, into build/image (BOARD=ESP32_GENERIC, ..)'
 	@echo 'make torture     cut the power of the store, again and again (ARGS=--help tells how often)'
 	@echo 'make clean       remove what the above made here'
 
@@ -50,6 +51,9 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
+
+image: $(READY)
+	@$(BIN)/motelet image $(BOARD)
 
 bench: $(READY)
 	@$(BIN)/motelet bench $(ARGS)

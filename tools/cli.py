@@ -41,6 +41,7 @@ COMMANDS = {
     "kv": Command("motelet.tools.kv", "look into a gateway's flash image"),
     "names": Command("motelet.tools.names", "put the names of the source into a board's tracebacks"),
     "torture": Command("motelet.tools.torture", "cut the power of the store, again and again"),
+    "image": Command("motelet.tools.image.command", "build what a board is given", "dev"),
     "bench": Command("motelet.tools.bench.command", "measure sizes, memory and latencies", "dev"),
 }
 EPILOG = """\

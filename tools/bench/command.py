@@ -15,6 +15,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "ledger": "size and heap of each module of core",
     "wire": "bytes of a report on the wire",
     "memory": "a connected gateway's heap and allocations",
+    "image": "what a board is given, and its heap from ROMFS",
     "identity": "handshakes, enrolment and memory of a bridge",
     "latency": "from YAML to register and back",
 }
