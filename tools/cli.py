@@ -40,6 +40,9 @@ COMMANDS = {
     "gateway": Command("motelet.tools.gateway_cmd", "run a gateway on this computer"),
     "kv": Command("motelet.tools.kv", "look into a gateway's flash image"),
     "names": Command("motelet.tools.names", "put the names of the source into a board's tracebacks"),
+    "simulate": Command(
+        "motelet.tools.simulate.command", "run the whole system on a virtual clock, with faults", "dev"
+    ),
     "torture": Command("motelet.tools.torture", "cut the power of the store, again and again"),
     "image": Command("motelet.tools.image.command", "build what a board is given", "dev"),
     "bench": Command("motelet.tools.bench.command", "measure sizes, memory and latencies", "dev"),

@@ -170,6 +170,19 @@ class Delivery:
             self._no_room.add(sent.resource)
         return self._finish(seq)
 
+    def offer_again(self) -> bool:
+        """Offer anew what the board had no room for: it may have made some. -> whether there is such."""
+        if not self._no_room:
+            return False
+        self._forgive()
+        self._plan()
+        return True
+
+    def _forgive(self) -> None:
+        for resource in self._no_room:
+            self._refused.pop(resource, None)
+        self._no_room.clear()
+
     def blob(self, request: BlobGet) -> bytes:
         """The BLOB message that answers `request`; its total is 0 when no such blob is under way."""
         known = self._blob is not None and self._blob.sha256 == request.sha256
@@ -194,9 +207,7 @@ class Delivery:
             self._held[sent.resource] = sent.version
         else:
             self._held.pop(sent.resource, None)
-            for resource in self._no_room:  # now there may be
-                self._refused.pop(resource, None)
-            self._no_room.clear()
+            self._forgive()
         return self._finish(seq)
 
     def _finish(self, seq: int) -> Sent:

@@ -43,6 +43,8 @@ OPEN_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 """For closing a connection before it is cut."""
 SILENCE_SECONDS = protocol.DEAD_MS / 1000
+ROOM_SECONDS = 60.0
+"""How often a board is offered again what it had no room for."""
 SWEEP_SECONDS = 1.0
 """How often it is looked who has been silent for too long, and whose certificate is revoked."""
 TIME_SECONDS = 3600.0
@@ -75,6 +77,11 @@ class PublishError(Exception):
     """A message was not acknowledged by the board; the text says why. Publishing it again may help."""
 
 
+def epoch_ms() -> int:
+    """The time now, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
 class _Connection(ServerConnection):
     """A connection that knows when the last whole frame came, of whatever kind."""
 
@@ -102,23 +109,25 @@ class _Link:
 
     def __init__(
         self,
-        node: str,
         connection: _Connection,
         controller: Controller,
         nodes: Nodes,
         guard: Guard | None,
+        clock: Callable[[], int],
     ) -> None:
-        self.node = node
+        self.node = connection.node
         self.peer = connection.peer
         self.connection = connection
-        self.session = Session(epoch_ms)
+        self.session = Session(clock)
+        self._clock = clock
         self.told_time = 0.0
         self.told_heard = 0.0
+        self.offered = 0.0
         self._controller = controller
         self._nodes = nodes
         self._claiming = self._served = False
         self._guard = guard
-        self._allowance = gate.Allowance(BYTES_PER_SECOND, BYTES_BURST)
+        self._allowance = gate.Allowance(BYTES_PER_SECOND, BYTES_BURST, connection.loop.time)
         self._sending = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._to_flush = False
@@ -157,9 +166,16 @@ class _Link:
         heard = self.connection.heard
         if self._served and heard > self.told_heard:
             self.told_heard = heard
-            at = epoch_ms() - round((now - heard) * 1000)
+            at = self._clock() - round((now - heard) * 1000)
             metrics.last_seen.labels(self.node).set(at / 1000)
             self._nodes.heard(self.node, at)
+
+    def offer_again(self, now: float) -> None:
+        """Offer the board now and then what it had no room for: it may have made some."""
+        if now - self.offered >= ROOM_SECONDS:
+            self.offered = now
+            if self.session.offer_again():
+                self.kick()
 
     def refresh(self) -> None:
         """What the node should hold may have changed."""
@@ -272,11 +288,14 @@ class CloudHub:
         nodes: Nodes,
         context: ssl.SSLContext | None,
         guard: Guard | None = None,
+        clock: Callable[[], int] = epoch_ms,
     ) -> None:
         """Without a `context` connections are plain and say themselves who they are: for tests only.
 
-        Without a `guard` every certificate counts that the context lets in, and none is renewed.
+        Without a `guard` every certificate counts that the context lets in, and none is renewed. Boards are
+        told the time of `clock`, milliseconds since 1970 UTC.
         """
+        self._clock = clock
         self._controller = controller
         self._boards = nodes
         self._guard = guard
@@ -291,7 +310,12 @@ class CloudHub:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; -> the port, for one that was 0. Raises OSError."""
-        listener = gate.listen(host, port, tls=self._context is not None)
+        bound = await self.listen(gate.listen(host, port, tls=self._context is not None))
+        _log.info("listening", host=host, port=bound, tls=self._context is not None)
+        return bound
+
+    async def listen(self, listener: gate.Gate) -> int:
+        """Serve who comes through `listener`; -> its port."""
 
         class Connection(_Connection):
             door = listener
@@ -314,9 +338,8 @@ class CloudHub:
             max_queue=QUEUE_MAX,
             write_limit=WRITE_BYTES_MAX,
         )
-        bound: int = self._server.sockets[0].getsockname()[1]
-        _log.info("listening", host=host, port=bound, tls=self._context is not None)
-        return bound
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     async def run(self) -> None:
         """Cut off who is silent or shut out, tell the others the time now and then, until cancelled."""
@@ -329,6 +352,7 @@ class CloudHub:
             for link in list(self._links.values()):
                 link.check_certificate()
                 link.tell_heard(now)
+                link.offer_again(now)
                 if now - link.connection.heard > SILENCE_SECONDS:
                     metrics.dropped_connections.labels("silent").inc()
                     _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)
@@ -413,7 +437,7 @@ class CloudHub:
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, _Connection)
         node = connection.node
-        link = _Link(node, connection, self._controller, self._boards, self._guard)
+        link = _Link(connection, self._controller, self._boards, self._guard, self._clock)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
         before = self._links.get(node)
         self._count(node, link)
@@ -457,8 +481,3 @@ class CloudHub:
 
 def _shown(peer: Peer) -> dict[str, object]:
     return {"node": peer.node, "serial": peer.serial}
-
-
-def epoch_ms() -> int:
-    """The time now, in milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000

@@ -100,6 +100,7 @@ class Session:
         self._refs: dict[int, tuple[str, str | None]] = {}
         self._output: deque[bytes] = deque()
         self._synced = False
+        self._unknown = False  # a report was refused because its device or property is not known here
         self._renews = False
         self._renewing = False
         self._requested = False
@@ -139,6 +140,8 @@ class Session:
         """The board should hold `desired` from now on; to be called whenever that changes."""
         self._desired = desired
         self._delivery.desire(desired)
+        if self._unknown:
+            self._synced = self._unknown = False  # to be said again: what was not known may be now
         self._compare()
 
     def settle(self, seq: int, refusal: Refusal | None = None) -> None:
@@ -147,6 +150,12 @@ class Session:
         Raises ValueError if `seq` is not open.
         """
         self._intake.settle(seq, refusal)
+        if refusal is not None and refusal.code in (protocol.NOT_YOURS, protocol.UNKNOWN):
+            self._unknown = True
+
+    def offer_again(self) -> bool:
+        """Offer what the board had no room for anew; -> whether there is such."""
+        return self._delivery.offer_again()
 
     def publish(self, topic: str, payload: bytes, settle: Settle) -> None:
         """Have `payload` published under `topic` on the board's EventBus, at least once.

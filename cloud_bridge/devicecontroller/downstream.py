@@ -85,7 +85,7 @@ class Downstream:
             # All nodes, not only those with devices: one that has none left may hold some to be forgotten.
             self._synced = synced
             touched.add(None)
-        for node in (None,) if None in touched else touched:
+        for node in (None,) if None in touched else sorted(filter(None, touched)):
             for listener in self._listeners:
                 listener(node)
 

@@ -2,7 +2,7 @@
 
 A board has no room for two objects that have to be joined, nor for telling a user what is wrong
 with them; so both happen here. The result has KubeEdge's v1beta1 field names, encoded as CBOR with
-sorted keys: equal objects are equal bytes, and their hash is their version.
+sorted keys: equal objects are equal bytes, and their hash, with the uid, is their version.
 """
 
 from collections.abc import Iterator, Mapping
@@ -257,7 +257,10 @@ def join(device: Body, model: Body | None, model_text: str = "") -> Effective:
         raise InvalidError(fields.errors)
     metadata = device["metadata"]
     resource = f"{metadata['namespace']}/device/{metadata['name']}"
-    content = Content(sha256(data).hexdigest()[:VERSION_DIGITS], data)
+    # Another object of the same name is another version: its status is empty, and has to be reported anew.
+    uid = metadata.get("uid")
+    version = sha256(data + (uid.encode() if isinstance(uid, str) else b""))
+    content = Content(version.hexdigest()[:VERSION_DIGITS], data)
     return Effective(node, resource, content, {each["name"]: each["type"] for each in body["properties"]})
 
 

@@ -25,6 +25,10 @@ MOMENTARY = const(4)  # a desired value is a command: written at most once, not 
 APPLY = const(8)  # the desired value waits to be compared with the device, and written if it differs
 DIRTY = const(16)  # the newest value is not with the cloud yet
 INFLIGHT = const(32)  # the newest value was sent and is not acknowledged yet
+REJECTED = const(128)  # the cloud would not have the newest value when it was sent
+UNUSABLE = const(
+    64
+)  # of a Device: its newest spec cannot be used, `reason` says why; it is served by the last good one
 
 _REF_SHIFT = const(13)  # a number for the link is from here up
 _FLAGS = const(8191)  # and the flags are below

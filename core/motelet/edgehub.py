@@ -29,8 +29,8 @@ class EdgeHub:
     """The link to the bridge at config["host"], config["port"].
 
     Args: `port` the platform; `loop`, `log`; `meta` the MetaManager; `reports` what has values for
-    the cloud (next_report, sent, acked, refused, link_lost: see devicetwin); `config` as in
-    gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
+    the cloud (next_report, sent, acked, refused, link_lost, in_step: see devicetwin); `config` as
+    in gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
     unless an EventBus sets it, is what applications send to the cloud; `eventbus` takes what it publishes.
 
     `connected`: WELCOME was received and the link is up; `synced`: the bridge said that everything
@@ -239,6 +239,8 @@ class EdgeHub:
             writer.value(None if device else item.name)
         else:
             last = item.reason if device else item.observed
+            if device and 4 * len(last) > protocol.REASON_SIZE_MAX:
+                last = self._rare().cut(last)
             writer = self._begin(
                 protocol.STATE if device else protocol.REPORT, 5 if last is None else 6, item
             )

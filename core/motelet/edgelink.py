@@ -195,8 +195,16 @@ def refuse(hub, seq, error):
     writer = hub._begin(protocol.NACK, 4)
     writer.value(seq)
     writer.value(code)
-    writer.value(str(error)[: protocol.REASON_SIZE_MAX // 4])
+    writer.value(cut(str(error)))
     hub._frame(MESSAGE)
+
+
+def cut(reason):
+    """-> as much of the beginning of `reason` (str) as the link takes."""
+    reason = reason[: protocol.REASON_SIZE_MAX]
+    while len(reason.encode()) > protocol.REASON_SIZE_MAX:
+        reason = reason[:-1]
+    return reason
 
 
 # -- what comes down --------------------------------------------------------------------------
@@ -212,6 +220,7 @@ def other(hub, kind, size, reader):
         _blob(hub, reader)
     elif kind == protocol.SYNCED:
         hub.synced = True
+        hub._reports.in_step()
         hub.log.info("edgehub", "synced")
     elif kind == protocol.TIME:
         borrow("wallclock").told(hub, reader.uint())

@@ -87,6 +87,9 @@ class Reports:
     def refused(self, item, code, reason):
         self.log.append(("refused", item, code, reason))
 
+    def in_step(self):
+        self.log.append(("in step",))
+
     def link_lost(self):
         self.log.append(("lost",))
 

@@ -22,6 +22,7 @@ class Table:
         self.writes = []  # (name, value)
         self.dead = set()  # names of devices that do not answer
         self.refused = set()  # names that may not be read
+        self.failing = set()  # names that cannot be written just now
         self.locked = set()  # names that may not be written
         self.clamp = None
         self.lose_answers = False  # to writes
@@ -64,8 +65,8 @@ class Table:
         if prop.device.id in self.dead:
             return SILENT
         if self._data:
-            if name in self.locked:
-                self._reason = "illegal data value"
+            if name in self.locked or name in self.failing:
+                self._reason = "illegal data value" if name in self.locked else "failing"
                 return REFUSED
             value = int.from_bytes(self._data, "big")
             self.values[name] = value if self.clamp is None else min(value, self.clamp)
@@ -96,6 +97,9 @@ class Table:
 
     def reason(self, _driver):
         return self._reason
+
+    def passing(self, _driver):
+        return self._reason == "failing"
 
     def close(self):
         self._prop = None
@@ -422,6 +426,20 @@ def test_a_write_that_is_refused_is_not_repeated():
     assert world.twin.told("state")[1:] == [
         ("state", "default/d", "online", "a: desired 30: illegal data value")
     ]
+
+
+def test_a_write_that_failed_in_the_device_is_repeated_with_each_cycle():
+    world = World(a=20)
+    world.table.failing.add("d.a")
+    world.add(prop("a", "30"))
+    world.run(3500)
+    assert world.table.writes == [("d.a", 30)] * 4
+    assert world.twin.told("state")[1:] == [("state", "default/d", "online", "a: desired 30: failing")]
+    world.table.failing.clear()
+    world.run(3000)
+    assert world.table.writes == [("d.a", 30)] * 5
+    assert world.table.values["d.a"] == 30
+    assert world.twin.told("state") == [("state", "default/d", "online", "")]
 
 
 def test_a_write_without_an_answer_is_decided_by_reading():

@@ -6,7 +6,9 @@ costs nothing however long the link is away. The half that speaks MQTT (`comm` a
 is loaded by EventBus only; how a device comes and goes is `spec`, borrowed.
 
 Reports: a value that changes is DIRTY until it is sent and INFLIGHT until it is acknowledged; what
-changes meanwhile is DIRTY as well and goes next. A lost link makes INFLIGHT DIRTY again.
+changes meanwhile is DIRTY as well and goes next. A lost link makes INFLIGHT DIRTY again. What the cloud
+refuses is REJECTED until the link is in step the next time, or the cloud has changed its mind. When a spec
+comes all is reported anew: the object may be another one of the same name.
 
 Desired values are marked APPLY, and mappers do the writing: read first, write if different. That is
 done at boot, when the spec of the device changes (a new desired value is such a change, a corrected
@@ -17,7 +19,7 @@ property that is MOMENTARY is different: its desired value is a command, written
 from micropython import const
 
 from motelet import borrow
-from motelet.device import APPLY, DIRTY, INFLIGHT, TO_CLOUD
+from motelet.device import APPLY, DIRTY, INFLIGHT, REJECTED, TO_CLOUD, UNUSABLE
 from motelet.messages import ARRIVED
 
 _MAILBOX_SIZE = const(8)
@@ -99,7 +101,12 @@ class DeviceTwin:
                 self.mark(prop)
 
     def state(self, device, state, reason=""):
-        """The device is `state` ("online", "offline", "unknown") because of `reason`; False: no news."""
+        """The device is `state` ("online", "offline", "unknown") because of `reason`; False: no news.
+
+        What is wrong with its spec is a reason that stays until there is another spec.
+        """
+        if device.flags & UNUSABLE:
+            reason = device.reason
         if device.state == state and device.reason == reason:
             return False
         device.state = state
@@ -148,7 +155,7 @@ class DeviceTwin:
 
     def sent(self, item):
         """What `next_report` gave is on its way as it is now."""
-        item.flags = item.flags & ~DIRTY | INFLIGHT
+        item.flags = item.flags & ~(DIRTY | REJECTED) | INFLIGHT
 
     def acked(self, item):
         """The cloud holds what was sent. A newer value, if there is one, is next."""
@@ -157,8 +164,9 @@ class DeviceTwin:
             self._marked = True
 
     def refused(self, item, code, reason):
-        """The cloud will not have it: it is not sent again, and the mapper is told."""
+        """The cloud will not have it, and the mapper is told. It is sent again after `in_step`."""
         self.acked(item)
+        item.flags |= REJECTED
         if self.local is not None:
             borrow("devicetwin.payload").refused(self.local, item, code, reason)
 
@@ -168,6 +176,13 @@ class DeviceTwin:
             item.ref = 0
             if item.flags & INFLIGHT:
                 item.flags = item.flags & ~INFLIGHT | DIRTY
+                self._marked = True
+
+    def in_step(self):
+        """The cloud and the node agree on what there is: what was refused may be taken by now."""
+        for item in self.items:
+            if item.flags & REJECTED:
+                item.flags |= DIRTY
                 self._marked = True
 
 

@@ -7,7 +7,7 @@ each object that comes.
 from hashlib import sha256
 
 from motelet import borrow
-from motelet.device import DIRTY, INFLIGHT, TO_CLOUD, Device
+from motelet.device import DIRTY, INFLIGHT, REJECTED, TO_CLOUD, UNUSABLE, Device
 from motelet.devicetwin import find
 from motelet.kvlog import StoreError
 from motelet.messages import DELETE, PUT, READY
@@ -38,9 +38,11 @@ def _put(twin, resource, content):
         return
     old = devices.get(device.id)
     if old is not None:
+        _inherit(device, old)
         if old.mapper is not None:
             twin.detach(old)
-        _inherit(device, old)
+        if old.flags & UNUSABLE:
+            twin.state(device, device.state, "")
     devices[device.id] = device
     _index(twin)
     if twin.local is not None:
@@ -64,7 +66,9 @@ def _refuse(twin, resource, reason):
         return  # not even a name to report under
     known = twin.devices.get(device.id)
     if known is not None:
+        known.flags &= ~UNUSABLE
         twin.state(known, known.state, reason)
+        known.flags |= UNUSABLE
     elif len(twin.devices) < DEVICES_MAX:
         # An empty device carries the reason to the cloud.
         twin.devices[device.id] = device
@@ -78,7 +82,9 @@ def _inherit(device, old):
     device.reason = old.reason
     device.time_ms = old.time_ms
     device.ref = old.ref
-    if old.flags & (DIRTY | INFLIGHT):
+    # A mapper that reaches the device reads it all again, and what it reads is reported.
+    read = old.mapper is not None and old.state == "online"
+    if device.flags & TO_CLOUD and old.state != "unknown":
         device.flags |= DIRTY
     for was in old.properties:
         prop = find(device, was.name)
@@ -87,9 +93,11 @@ def _inherit(device, old):
         prop.value = was.value
         prop.time_ms = was.time_ms
         prop.ref = was.ref
-        prop.observed = was.observed
-        if was.flags & (DIRTY | INFLIGHT) and prop.flags & TO_CLOUD:
-            prop.flags |= DIRTY
+        if was.observed is not None:  # an attribute costs memory
+            prop.observed = was.observed
+        if prop.flags & TO_CLOUD and was.value is not None:
+            if not read or was.flags & (DIRTY | INFLIGHT | REJECTED):
+                prop.flags |= DIRTY
 
 
 def _delete(twin, resource):

@@ -17,7 +17,8 @@ The rules, the same for every driver
 - A momentary property is a command: compared with nothing and written at most once, after `twin.once` has
   said that this is on record. If the answer to that one write is lost, it was written once or not at all.
 - A value that may not be written (accessMode, minimum, maximum, type, the size of the register), and a read
-  or a write that the device refuses, make it "online" with the reason; its other properties go on.
+  or a write that the device refuses, make it "online" with the reason; its other properties go on. A write
+  is not repeated, unless the device says that it could not do it just then: once each collectCycle.
 - A device that does not answer is tried again after 1 s, 2 s, 4 s .. 60 s, each device by itself while the
   others on its bus go on. After three times in a row it is "offline" with the reason; a bus that
   cannot be opened counts against every device on it. The first answer makes it "online", and the desired
@@ -39,6 +40,7 @@ The driver of a bus
         encode(prop, value) -> bytes  what would be read; ValueError if it cannot be
         held(prop, data) -> bool      whether that is what was read last
         reason(driver) -> text        why the last result was REFUSED, SILENT or DOWN
+        passing(driver) -> bool       whether what was REFUSED may be taken another time; never, without it
 
 There are modbus, i2c, serial (lines of text), gpio and onewire; a user's own stands in the gateway's
 configuration under `drivers`. What it takes for a device to have one is in `<protocolName>load`, a module
@@ -59,7 +61,7 @@ device.reason.
 from micropython import const
 
 from motelet import borrow
-from motelet.device import APPLY
+from motelet.device import APPLY, UNUSABLE
 
 SAME = const(0)
 CHANGED = const(1)
@@ -174,7 +176,7 @@ class Mapper:
         """The device is there: say so if that, or what was wrong with it, is news."""
         device.flags &= ~_FAILURES
         if device.state == "online":
-            if not device.reason:
+            if not device.reason or device.flags & UNUSABLE:
                 return
             for prop in device.properties:
                 if prop.flags & (_UNREAD | _UNMET):

@@ -9,6 +9,7 @@ from motelet.mappers.modbus import ordered
 # As in modbus
 _SIGNED = const(4)
 _CLOSED = const(256)
+_FAILURE = const(4)  # exception: server device failure
 
 _EXCEPTIONS = (
     "illegal function,illegal data address,illegal data value,server device failure,acknowledge,"
@@ -65,6 +66,11 @@ def request(tx, prop, data):
     end = 13 + size
     tx[13:end] = data
     return function, word, end
+
+
+def passing(driver):
+    """Whether what the device REFUSED last may be taken another time."""
+    return driver.error == _FAILURE
 
 
 def reason(driver):

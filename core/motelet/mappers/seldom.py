@@ -56,8 +56,12 @@ def settle(mapper, prop):
 def written(mapper, prop, result):
     """The device has answered to what was written."""
     if result == REFUSED:
-        reason = mapper.driver.seldom().reason(mapper.driver)
+        codec = mapper.driver.seldom()
+        reason = codec.reason(mapper.driver)
         fault(mapper, prop, _UNMET, "%s: desired %s: %s" % (prop.name, prop.desired, reason))
+        if hasattr(codec, "passing") and codec.passing(mapper.driver):
+            prop.flags |= APPLY  # of a command `once` knows
+            return
     elif not prop.flags & MOMENTARY:
         prop.flags = (prop.flags | _WRITTEN) & ~_UNMET
     elif not prop.flags & APPLY:  # else it is another command by now

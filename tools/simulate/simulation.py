@@ -1,0 +1,273 @@
+"""One simulation: everything put together, run with faults, left alone, and looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from cloud_bridge.backends.base import DEVICE, Key
+from motelet.tools.simulate.board import Board
+from motelet.tools.simulate.bridge import Bridge
+from motelet.tools.simulate.cloud import Cloud
+from motelet.tools.simulate.eventloop import VirtualLoop
+from motelet.tools.simulate.faults import Faults
+from motelet.tools.simulate.field import SETPOINT
+from motelet.tools.simulate.ledger import InvariantError, Ledger
+from motelet.tools.simulate.network import Door
+from motelet.tools.simulate.schedule import MINUTE, SECOND, SHARED, Schedule
+from motelet.tools.simulate.workload import Workload
+from motelet.uploads import UPLOADS_MAX
+
+SETTLE_MAX = 10
+"""Minutes within which everything has to be right again when the faults have stopped."""
+LOOK_EVERY = 10 * SECOND
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is simulated: `minutes` with faults, on so many boards with so many devices each."""
+
+    minutes: float = 30
+    gateways: int = 20
+    devices: int = 10
+    faults: bool = True
+
+
+@dataclass
+class Outcome:
+    """How a simulation ended: `failure` is None when every promise was kept."""
+
+    seed: int
+    failure: str | None
+    virtual_seconds: float
+    settled_seconds: float = 0
+    faults: int = 0
+    device_writes: int = 0
+    acknowledged: int = 0
+
+
+class _Bridges(logging.Handler):
+    """Takes what bridges log."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__()
+        self._simulation = simulation
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._simulation.bridge_said(record)
+
+
+class Simulation:
+    """One run from `seed`; `trace`, if there is one, gets a line for whatever happens."""
+
+    def __init__(self, seed: int, scale: Scale, trace: TextIO | None = None) -> None:
+        self.seed = seed
+        self.scale = scale
+        self._trace = trace
+        self.schedule = Schedule()
+        self.ledger = Ledger(self.schedule)
+        self.cloud = Cloud(self.schedule, self.ledger, self._rng("cloud"))
+        self.door = Door()
+        self.bridge = Bridge(self.cloud, self.door, self._rng("bridge"), self.say)
+        self.boards = [
+            Board(
+                number,
+                self.schedule,
+                self.ledger,
+                self.cloud,
+                self.door,
+                self._rng(f"board {number}"),
+                self.say,
+            )
+            for number in range(scale.gateways)
+        ]
+        self._by_name = {board.name: board for board in self.boards}
+        self.faults: Faults | None = None
+        self._running = True
+
+    def run(self) -> Outcome:
+        """Run it; never raises for a broken promise."""
+        handler = _Bridges(self)
+        loggers = [logging.getLogger(name) for name in ("cloud_bridge", "websockets", "asyncio")]
+        before = [(each.level, each.propagate) for each in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.propagate = False
+            logger.setLevel(logging.INFO if logger.name == "cloud_bridge" else logging.ERROR)
+        outcome = Outcome(self.seed, None, 0)
+        loop = VirtualLoop(self.schedule)
+        loop.set_exception_handler(self._unhandled)
+        gc.disable()
+        try:
+            outcome.settled_seconds = loop.run_until_complete(self._main()) / SECOND
+        except InvariantError as error:
+            outcome.failure = str(error)
+        finally:
+            self._running = False
+            self.schedule.failure = None
+            loop.run_until_complete(self._end())
+            loop.close()
+            gc.enable()
+            for logger, (level, propagate) in zip(loggers, before, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate
+        outcome.virtual_seconds = self.schedule.now / SECOND
+        outcome.faults = self.faults.count if self.faults else 0
+        outcome.device_writes = self.ledger.device_writes
+        outcome.acknowledged = self.ledger.acknowledged
+        return outcome
+
+    async def _main(self) -> int:
+        """-> how long it took to settle, in microseconds."""
+        workload = Workload(
+            self.schedule, self.ledger, self.cloud, self.boards, self.scale.devices, self._rng("users")
+        )
+        await self.bridge.start()
+        for board in self.boards:
+            board.power_on()
+        self._look()
+        end = self.scale.minutes * 60
+        if self.scale.faults:
+            self.faults = Faults(
+                self.schedule, self.boards, self.bridge, self.cloud, self._rng("faults"), self.say
+            )
+        await asyncio.sleep(end)
+        if self.faults:
+            self.faults.stop()
+        workload.stop()
+        self.say("simulation", "no more faults")
+        began = self.schedule.now
+        while (wrong := next(self._wrong(workload), None)) is not None:
+            if self.schedule.now - began > SETTLE_MAX * MINUTE:
+                self.ledger.fail(f"{SETTLE_MAX} minutes after the last fault: {wrong}")
+            await asyncio.sleep(LOOK_EVERY / SECOND)
+        for board in self.boards:
+            board.check_held()
+        await asyncio.sleep(0.001)
+        return self.schedule.now - began
+
+    async def _end(self) -> None:
+        """Leave nothing behind that is under way."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        self.bridge.end()
+        await asyncio.wait(tasks)
+
+    def _unhandled(self, _loop: Any, context: dict[str, Any]) -> None:
+        """asyncio has an exception, or a task, that nobody took."""
+        if self._running:
+            self.ledger.fail(f"asyncio: {context['message']} {context.get('exception')!r}")
+
+    # -- what is said ------------------------------------------------------------------------
+
+    def say(self, who: str, text: str) -> None:
+        """A line of the trace."""
+        if self._trace is not None:
+            self._trace.write(f"{self.schedule.now / SECOND:.6f} {who} {text}\n")
+
+    def bridge_said(self, record: logging.LogRecord) -> None:
+        """A line of the bridge's log."""
+        pairs: dict[str, Any] = getattr(record, "pairs", {})
+        if self._trace is not None:
+            shown = "".join(f" {key}={value}" for key, value in pairs.items())
+            self.say("bridge", f"{record.levelname.lower()} {record.getMessage()}{shown}")
+        if record.msg == "device" and "version" in pairs:
+            key = pairs["key"]
+            self.ledger.version(f"{key.namespace}/device/{key.name}", pairs["version"])
+        elif record.msg == "board holds":
+            self._delivered(self._by_name[pairs["node"]], pairs["resource"], pairs["version"])
+        elif record.name.startswith(("websockets", "asyncio")) or record.msg == "session failed":
+            error = record.exc_info[1] if record.exc_info else pairs.get("error", "")
+            self.ledger.fail(f"the bridge: {record.getMessage()} {error!r}")
+
+    def _delivered(self, board: Board, resource: str, version: str) -> None:
+        """The bridge was told what a board holds."""
+        self.ledger.acknowledged += 1
+        if version == "none":
+            board.acked.pop(resource, None)
+            if resource not in self.cloud.deleted_at:
+                self.ledger.fail(f"{board.name} was made to forget {resource}, which is there")
+            return
+        board.acked[resource] = version, self.schedule.now
+        if board.gateway is not None:
+            self.ledger.acked_down(resource, version, board.held(resource))
+
+    # -- what has to be true -----------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Look whether everything is within its bounds, again and again."""
+        for board in self.boards:
+            if board.gateway is None or not board.gateway.edgehub.connected:
+                continue
+            hub = board.gateway.edgehub
+            if hub._tx_seq - hub._tx_acked > len(hub._window):
+                self.ledger.fail(f"{board.name}: {hub._tx_seq - hub._tx_acked} messages under way")
+            if hub.uploads is not None and len(hub.uploads) > UPLOADS_MAX:
+                self.ledger.fail(f"{board.name}: {len(hub.uploads)} messages wait in flash")
+        self._look_at_bridge()
+        self.schedule.at(self.schedule.now + LOOK_EVERY, SHARED, self._look)
+
+    def _look_at_bridge(self) -> None:
+        links = self.bridge.hub._links if self.bridge.hub is not None else {}
+        for name, link in links.items():
+            delivery, intake = link.session._delivery, link.session._intake
+            if len(delivery._sent) > delivery._window:
+                self.ledger.fail(f"bridge: {len(delivery._sent)} messages under way to {name}")
+            if len(intake._open) > intake._window:
+                self.ledger.fail(f"bridge: {len(intake._open)} messages of {name} are open")
+
+    def _wrong(self, workload: Workload) -> Iterator[str]:
+        """What is not as it should be when all is quiet."""
+        for board in self.boards:
+            if board.gateway is None or not board.gateway.edgehub.synced:
+                yield f"{board.name} is not in step with the bridge"
+        hub = self.bridge.hub
+        if hub is None or hub.nodes != sorted(self._by_name):
+            yield "not every board has a session"
+            return
+        for name, body in workload.bodies.items():
+            yield from self._wrong_device(name, body, name in workload.spoiled)
+        for board in self.boards:
+            if board.gateway.edgehub.uploads is not None and len(board.gateway.edgehub.uploads):
+                yield f"{board.name}: events wait"
+        missing = self.ledger.missing_events()
+        if missing:
+            yield f"events are lost: {', '.join(missing[:5])}"
+
+    def _wrong_device(self, name: str, body: dict[str, Any], spoiled: bool) -> Iterator[str]:
+        thing = self.ledger.things[name]
+        board = self._by_name[body["spec"]["nodeName"]]
+        device = board.gateway.twin.devices.get(name.replace("/device/", "/"))
+        there = Key(DEVICE, body["metadata"]["namespace"], body["metadata"]["name"]) in self.cloud.objects
+        held = board.held(name)
+        if held != (thing.versions[-1] if there else None) or (device is None) == there:
+            yield f"{name}: {board.name} holds {held}, the newest is {thing.versions[-1]}"
+        status = self.cloud.status(name)
+        if status is None or device is None:
+            return
+        state = status.get("state"), status.get("extensions", {}).get("stateReason", "")
+        if spoiled:
+            if not state[1]:
+                yield f"{name}: it cannot be used and its state is {state}"
+            return
+        if state != ("online", ""):
+            yield f"{name}: its state is {state}"
+        twins = {each["propertyName"]: each for each in status.get("twins", ())}
+        for prop, value in (("setpoint", thing.unit.holding[SETPOINT]), ("level", thing.unit.inputs[0])):
+            if twins.get(prop, {}).get("reported", {}).get("value") != str(value):
+                yield f"{name}: {prop} is {value}, its twin {twins.get(prop)}"
+        wanted = body["spec"]["properties"][0].get("desired", {}).get("value")
+        if wanted is not None and wanted != str(thing.unit.holding[SETPOINT]):
+            yield f"{name}: setpoint is {thing.unit.holding[SETPOINT]}, {wanted} is desired"
+        if wanted is not None and twins["setpoint"].get("observedDesired", {}).get("value") != wanted:
+            yield f"{name}: setpoint {wanted} is desired, its twin {twins['setpoint']}"
+
+    def _rng(self, what: str) -> random.Random:
+        return random.Random(f"{self.seed} {what}")
