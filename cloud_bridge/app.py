@@ -8,9 +8,10 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
@@ -18,7 +19,10 @@ from cloud_bridge.backends.cloudcore import options as cloudcore
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import load_pair, server_context
+from cloud_bridge.control import Control
+from cloud_bridge.controllers import Controllers
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.edgecontroller.controller import EdgeController
 from cloud_bridge.identity import command
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.enrolment import Enrolment
@@ -55,6 +59,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder of Kubernetes YAML to serve; it is watched, and the status is written to DIR/status",
+    )
+    parser.add_argument(
+        "--packages",
+        metavar="URL",
+        help="index of packages that pods may name as their image, in the format of MicroPython's mip",
+    )
+    parser.add_argument(
+        "--control",
+        type=Path,
+        metavar="SOCKET",
+        help="where `motelet logs` finds the bridge (default: DIR/status/.control)",
     )
     parser.add_argument(
         "--listen",
@@ -122,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
             plan = _Plan(address, None if args.plain else _tls(args))
         else:
             plan = _plan(args, address)
+        control = args.control or args.manifests / "status" / ".control"
+        plan = replace(plan, packages=args.packages, control=control)
         http = None if args.http is None else _host_port("--http", args.http)
         asyncio.run(_bridge(backend, plan, http))
     except (OptionError, BackendError) as error:
@@ -158,6 +175,8 @@ class _Plan:
     address: tuple[str, int]
     context: ssl.SSLContext | None
     joining: _Joining | None = None
+    packages: str | None = None
+    control: Path | None = None
 
 
 async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -> None:
@@ -167,9 +186,10 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await backend.start()
-    devices = DeviceController(backend)
+    devices, pods = DeviceController(backend), EdgeController(backend, plan.packages)
     devices.start()
-    controller = Router(devices, backend)
+    pods.start()
+    controller = Router(Controllers(devices, pods), backend)
     controller.start()
     joining = plan.joining
     hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
@@ -178,7 +198,13 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
         servers.append((Probes(lambda: None if backend.synced() else "not every list could be read"), http))
     if joining is not None:
         servers.append((Enrolment(joining.identity, joining.context), joining.address))
+    control = Control(plan.control, lambda *what: _pod_log(pods, hub, *what)) if plan.control else None
     try:
+        if control is not None:
+            try:
+                await control.start()
+            except OSError as error:
+                _log.error("no logs of pods, cannot listen", file=plan.control, error=error.strerror or error)
         for server, (host, port) in servers:
             try:
                 await server.start(host, port)
@@ -186,7 +212,7 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
                 raise OptionError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         async with asyncio.TaskGroup() as tasks:
             # If one of them ends by an error, that ends the bridge: whoever started it starts it again.
-            running = [tasks.create_task(part.run()) for part in (backend, devices, hub)]
+            running = [tasks.create_task(part.run()) for part in (backend, devices, pods, hub)]
             if joining is not None and plan.context is not None:
                 running.append(tasks.create_task(_keep_certificate(joining, plan.context)))
             await stop.wait()
@@ -197,9 +223,19 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
             for server, _ in servers:
                 await server.stop()
             await devices.flush()
+            await pods.flush()
     finally:
+        if control is not None:
+            await control.stop()
         backend.stop()
     _log.info("stopped")
+
+
+async def _pod_log(pods: EdgeController, hub: CloudHub, *what: Any) -> str:
+    """The log of a container, for `Control`."""
+    namespace, name, container, lines = what
+    node, resource = pods.log_of(namespace, name, container)
+    return await hub.log(node, resource, lines)
 
 
 async def _keep_certificate(joining: _Joining, context: ssl.SSLContext) -> None:

@@ -6,7 +6,7 @@ or refused one by one (`Upward`), because a board forgets what was acknowledged.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,16 @@ class Event:
     payload: bytes
 
 
-Upward = Report | State | Event
+@dataclass(frozen=True, slots=True)
+class PodReport:
+    """What a board says of a pod: `content` is CBOR, the rule pod-status of protocol.cddl."""
+
+    seq: int
+    resource: str
+    content: bytes
+
+
+Upward = Report | State | Event | PodReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,12 @@ class Controller(Protocol):
 
     def watch(self, changed: Callable[[str | None], None]) -> None:
         """Have `changed(node)` called whenever `desired(node)` may have changed; None stands for all."""
+
+    def opened(self, node: str, info: Mapping[str, Any], address: str) -> None:
+        """The board said hello with `info`, from the IP `address`, and this bridge serves it."""
+
+    def closed(self, node: str) -> None:
+        """The board's connection has ended."""
 
     def take(self, node: str, message: Upward, settle: Settle) -> None:
         """Take a message of `node`; `settle` is called when its fate is known, perhaps at once."""

@@ -58,6 +58,14 @@ class Router:
         kept = (*desired.kept, RESOURCE) if self._unknown else desired.kept
         return Desired(items, kept, desired.synced)
 
+    def opened(self, node: str, info: Mapping[str, Any], address: str) -> None:
+        """The board said hello."""
+        self._inner.opened(node, info, address)
+
+    def closed(self, node: str) -> None:
+        """The board's connection has ended."""
+        self._inner.closed(node)
+
     def take(self, node: str, message: Upward, settle: Settle) -> None:
         """Take a message of `node`; `settle` is called when it is durable or refused."""
         self._inner.take(node, message, settle)

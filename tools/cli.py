@@ -38,6 +38,7 @@ COMMANDS = {
     "demo": Command("motelet.tools.demo.command", "watch one device follow its YAML, end to end", "dev"),
     "bridge": Command("cloud_bridge.app", "serve boards from a folder of Kubernetes YAML", "bridge"),
     "gateway": Command("motelet.tools.gateway_cmd", "run a gateway on this computer"),
+    "logs": Command("motelet.tools.logs_cmd", "read what a pod on a board has written"),
     "kv": Command("motelet.tools.kv", "look into a gateway's flash image"),
     "names": Command("motelet.tools.names", "put the names of the source into a board's tracebacks"),
     "simulate": Command(

@@ -89,6 +89,19 @@ class StatusChange:
 
 
 @dataclass(frozen=True, slots=True)
+class PodChange:
+    """What a node says of the pod `uid`, to be merged into its status (`podstatus.merge`).
+
+    `status` has the fields that are the node's to write. `deleted` confirms, in its place, that the node
+    holds nothing of the pod any more: it may go.
+    """
+
+    uid: str
+    status: Mapping[str, Any]
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeEvent:
     """A message that the edge published for the cloud."""
 
@@ -156,6 +169,22 @@ class Backend(Protocol):
 
     def watch(self, changed: Callable[[frozenset[Key]], None]) -> None:
         """Have `changed(keys)` called when these objects may differ, or with no keys `synced()`."""
+
+    def refer(self, kind: str, keys: Collection[Key]) -> None:
+        """Pods refer to just these objects of a kind (ConfigMap, Secret) now; others need not be shown.
+
+        A backend that shows all of them anyway ignores it.
+        """
+
+    def tell(self, key: Key, reason: str, text: str, warning: bool) -> None:
+        """Something happened to an object, for who looks after it. The same again is not repeated."""
+
+    async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
+        """Merge each change into the Pod's status; what is not in the result is durable.
+
+        The result has for each that was not written a BackendError (to be tried again) or NoObjectError
+        (also when the Pod is another one by now).
+        """
 
     def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
         """Tell the owner of the object what is wrong with it; with no errors, that nothing is any more.

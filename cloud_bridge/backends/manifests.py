@@ -3,6 +3,7 @@
     <folder>/*.yaml, *.yml                      Device, DeviceModel, Rule, RuleEndpoint, Pod, ConfigMap,
                                                 Secret; any number a file
     <folder>/status/<namespace>/<name>.yaml     DeviceStatus of each Device
+    <folder>/status/_pods/<namespace>/<name>.yaml   node and status of each Pod
     <folder>/status/_nodes/<name>.yaml          Node of each board that has connected
     <folder>/status/events.jsonl                what the edge published for the cloud
     <folder>/status/.last-good/<file>.last      each file as it was when it could last be read
@@ -14,6 +15,7 @@ nothing is deleted anywhere. An object in two files is that of the file which ha
 
 import asyncio
 import fcntl
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,21 +25,21 @@ from typing import IO
 from cloud_bridge.backends import files, yamlfile
 from cloud_bridge.backends.base import (
     DEVICE,
-    DEVICE_MODEL,
-    RULE,
-    RULE_ENDPOINT,
+    POD,
     BackendError,
     Body,
     EdgeEvent,
     FieldError,
     Key,
     NoObjectError,
+    PodChange,
     StatusChange,
     dotted,
 )
 from cloud_bridge.backends.folder import Folder
 from cloud_bridge.backends.inotify import Hints
 from cloud_bridge.backends.nodefolder import NodeFolder
+from cloud_bridge.backends.podfolder import PodFolder, choose
 from cloud_bridge.backends.status import StatusFolder
 from cloud_bridge.backends.yamlfile import Manifest, ManifestError
 from cloud_bridge.logs import Log
@@ -45,7 +47,6 @@ from cloud_bridge.logs import Log
 POLL_SECONDS = 0.2
 """How often the folder is looked at."""
 
-_HANDLED = (DEVICE, DEVICE_MODEL, RULE, RULE_ENDPOINT)
 _log = Log("manifests")
 
 
@@ -74,7 +75,8 @@ class Manifests:
         self._folder = Folder(folder)
         self._last_good = folder / "status" / ".last-good"
         self._status = StatusFolder(folder / "status")
-        self.nodes = NodeFolder(folder / "status")
+        self._pods = PodFolder(folder / "status")
+        self.nodes = NodeFolder(folder / "status", self._schedule)
         self._disk = asyncio.Lock()
         self._sources: dict[str, _Source] = {}
         self._unknown: set[str] = set()
@@ -130,7 +132,8 @@ class Manifests:
 
     def get(self, key: Key) -> Body | None:
         """The object in its last good version, None when there is none."""
-        return self._objects.get(key)
+        body = self._objects.get(key)
+        return self._pods.complete(key, body) if body is not None and key.kind == POD else body
 
     def keys(self, kind: str) -> Collection[Key]:
         """The names of all objects of a kind."""
@@ -163,6 +166,23 @@ class Manifests:
             there = {key: change for key, change in changes.items() if key in self._objects}
             failures: dict[Key, Exception] = await asyncio.to_thread(self._status.write, there)
         return {**failures, **{key: NoObjectError(str(key)) for key in changes if key not in there}}
+
+    def refer(self, kind: str, keys: Collection[Key]) -> None:
+        """Everything in the folder is there anyway."""
+
+    def tell(self, key: Key, reason: str, text: str, warning: bool) -> None:
+        """Log it; the same once."""
+        if self._told.get(("event", key, reason)) != text:
+            self._told["event", key, reason] = text
+            (_log.warning if warning else _log.info)("event", key=key, reason=reason, message=text)
+
+    async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
+        """Merge each change into the file of its Pod's status. What is not in the result is durable."""
+        async with self._disk:
+            bodies = {key: body for key in changes if (body := self.get(key)) is not None}
+            failures = await asyncio.to_thread(self._pods.write, changes, bodies)
+        self._tell(frozenset(changes.keys() - failures.keys()))
+        return failures
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         """Append the events to events.jsonl, durably. Raises BackendError."""
@@ -276,10 +296,9 @@ class Manifests:
         moved = {key for key, name in owners.items() if self._file_of.get(key) != name}
         self._objects, self._file_of = objects, owners
         self._prune_due |= any(key.kind == DEVICE and key not in objects for key in changed)
-        for key in sorted(changed):
-            if key.kind not in _HANDLED and key in objects:
-                _log.debug("object is kept for later, nothing uses it yet", key=key)
+        self._prune_due |= any(key.kind == POD and key not in objects for key in changed)
         self._tell(frozenset(changed | moved))
+        self._schedule()
 
     def _complain_of_doubles(self, owners: Mapping[Key, str]) -> None:
         for name, source in self._sources.items():
@@ -293,6 +312,27 @@ class Manifests:
                     line = yamlfile.parse(source.data)[manifest.index].line
                     text = f"the one in {owners[key]} counts, this one does not"
                     _log.error("object is in two files", key=key, file=name, line=line, error=text)
+
+    def _schedule(self) -> None:
+        """Find a node for each Pod that has none."""
+        pods = {key: body for key in self._objects if key.kind == POD and (body := self.get(key)) is not None}
+        counts = Counter(body["spec"].get("nodeName", "") for body in pods.values())
+        for key, body in sorted(pods.items()):
+            if body["spec"].get("nodeName"):
+                continue
+            node, message = choose(body, self.nodes.boards, counts)
+            if not node and message == _scheduling(body):
+                continue
+            counts[node] += 1
+            self._pods.bind(key, node, message)
+            try:
+                self._pods.keep(key)
+            except OSError as error:
+                _log.error("cannot write where a pod is", key=key, error=error.strerror or error)
+            _log.info(
+                "pod scheduled" if node else "pod cannot be scheduled", key=key, node=node, error=message
+            )
+            self._tell(frozenset({key}))
 
     def _tell(self, keys: frozenset[Key]) -> None:
         for listener in self._listeners:
@@ -309,6 +349,7 @@ class Manifests:
                     path.unlink()
             if self._prune_due and self.synced():
                 self._status.prune(set(self._objects))
+                self._pods.prune(set(self._objects))
                 self._prune_due = False
         except OSError as error:
             _log.error("cannot write beside the manifests", file=self._path / "status", error=error.strerror)
@@ -321,6 +362,14 @@ class Manifests:
         self._last_good.mkdir(parents=True, exist_ok=True)
         # Readable by nobody else, for there may be a Secret in it; and not worth waiting for the disk.
         files.replace(path, data, mode=0o600, durable=False)
+
+
+def _scheduling(body: Body) -> str:
+    """Why there was no node for the pod when one was sought last."""
+    for each in body["status"].get("conditions", ()):
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return str(each.get("message", ""))
+    return ""
 
 
 def _source(data: bytes) -> _Source:

@@ -73,7 +73,7 @@ def status(node: str, board: Board, stored: Mapping[str, Any], now_ms: int) -> d
     resources = capacity(board)
     found: dict[str, Any] = {
         "capacity": resources,
-        "allocatable": resources,
+        "allocatable": {**resources, **allocatable(board)},
         "conditions": conditions(board, stored.get("conditions") or (), now_ms),
         "addresses": addresses(board),
         "nodeInfo": _node_info(node, board),
@@ -100,6 +100,12 @@ def capacity(board: Board) -> dict[str, str]:
         if _whole(board.said(key)):
             found[name] = str(board.said(key))
     return found
+
+
+def allocatable(board: Board) -> dict[str, str]:
+    """What pods may have of the capacity: the memory that the board admits pods to."""
+    memory = _whole(board.said("pod_memory"))
+    return {"memory": str(memory)} if memory else {}
 
 
 def addresses(board: Board) -> list[dict[str, str]]:

@@ -25,7 +25,9 @@ _log = Log("manifests")
 class NodeFolder:
     """`base.Nodes` in `folder`, which is made when it is needed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, changed: Callable[[], None] = lambda: None) -> None:
+        """`changed` is called when a board has connected."""
+        self._changed = changed
         self._folder = folder / FOLDER
         self._boards: dict[str, nodebody.Board] = {}
         self._stored: dict[str, Mapping[str, Any]] = {}
@@ -38,7 +40,13 @@ class NodeFolder:
         """See `base.Nodes`. There is no other bridge that could take the session, so `drop` is not called."""
         del drop
         self._boards[node] = board = nodebody.Board(info, address, _epoch_ms())
+        self._changed()
         await self._write(node, board, connected=True)
+
+    @property
+    def boards(self) -> Mapping[str, nodebody.Board]:
+        """The boards that are connected."""
+        return self._boards
 
     def heard(self, node: str, epoch_ms: int) -> None:
         """See `base.Nodes`."""

@@ -31,6 +31,10 @@ TOPIC_SIZE_MAX = 512
 DIGEST_SIZE = 8
 _UINT32_MAX = 2**32 - 1
 SHA256_SIZE = 32
+POD_SIZE_MAX = 4096
+"""Bytes of what a board says of one pod."""
+LOG_TEXT_MAX = 1536
+"""Bytes of a part of a log."""
 NODE_TEXT_MAX = 1200
 """Bytes of a text that a board says about itself in NODE."""
 
@@ -147,7 +151,39 @@ class RawNode:
     fields: Mapping[str, Any]
 
 
-Message = RawNode | Csr | Hello | Have | Ack | Nack | BlobGet | Name | RefReport | RefState | RawEvent
+@dataclass(frozen=True, slots=True)
+class RawPod:
+    """POD as it is on the wire."""
+
+    seq: int
+    resource: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A part of the log that LOGGET asked for; `more` parts follow."""
+
+    resource: str
+    more: bool
+    text: str
+
+
+Message = (
+    Log
+    | RawPod
+    | RawNode
+    | Csr
+    | Hello
+    | Have
+    | Ack
+    | Nack
+    | BlobGet
+    | Name
+    | RefReport
+    | RefState
+    | RawEvent
+)
 Field = Callable[[Any], Any]
 
 
@@ -321,8 +357,8 @@ _TIME = _uint(EPOCH_MS_MAX)
 _SHA256 = _bytes(SHA256_SIZE, SHA256_SIZE)
 _REASON = _text(protocol.REASON_SIZE_MAX)
 
-_DURABLE = (protocol.REPORT, protocol.STATE, protocol.EVENT, protocol.NODE)
-_KIND_MAX = protocol.NODE
+_DURABLE = (protocol.REPORT, protocol.STATE, protocol.EVENT, protocol.NODE, protocol.POD)
+_KIND_MAX = protocol.LOG
 _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = {
     # kind: what it becomes, how many fields it has at least, its fields
     protocol.HELLO: (Hello, 4, (_VERSION, _VERSION, _bytes(DIGEST_SIZE, DIGEST_SIZE), _info)),
@@ -333,6 +369,8 @@ _GRAMMAR: Mapping[int, tuple[Callable[..., Message], int, tuple[Field, ...]]] = 
     protocol.NAME: (Name, 3, (_REF, _RESOURCE, _property)),
     protocol.REPORT: (RefReport, 4, (_SEQ, _REF, _value, _TIME, _text(protocol.VALUE_SIZE_MAX))),
     protocol.STATE: (RefState, 5, (_SEQ, _REF, _text(STATE_SIZE_MAX), _TIME, _REASON)),
+    protocol.POD: (RawPod, 3, (_SEQ, _RESOURCE, _bytes(1, POD_SIZE_MAX))),
+    protocol.LOG: (Log, 3, (_RESOURCE, _bool, _text(LOG_TEXT_MAX))),
     protocol.NODE: (RawNode, 2, (_SEQ, _node)),
     protocol.CSR: (Csr, 1, (_bytes(1, protocol.CSR_SIZE_MAX),)),
     protocol.EVENT: (RawEvent, 4, (_SEQ, _text(TOPIC_SIZE_MAX), _TIME, _bytes(0, protocol.MESSAGE_SIZE_MAX))),

@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 
 from cloud_bridge import gate, metrics
 from cloud_bridge.backends.base import BackendError, Nodes
+from cloud_bridge.cloudhub import messages
 from cloud_bridge.cloudhub.session import (
     Close,
     Delivered,
@@ -69,6 +70,10 @@ CLOSE_NOT_SERVED = 4005
 CLAIM_SECONDS = 20.0
 """For the backend to let this bridge serve a board that said hello; the board waits 30."""
 CLOSE_GOING_AWAY = 1001
+LOG_SECONDS = 10.0
+"""For a board to answer with a log."""
+LOG_PARTS_MAX = 64
+"""Messages of one log."""
 
 _log = Log("cloudhub")
 
@@ -131,6 +136,7 @@ class _Link:
         self._sending = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
         self._to_flush = False
+        self._asked: dict[str, tuple[list[str], asyncio.Future[str]]] = {}
 
     async def serve(self) -> None:
         """Carry messages until the connection closes."""
@@ -237,8 +243,12 @@ class _Link:
                 if self._guard is not None and self.peer is not None:
                     self._guard.connected(self.peer)
                 self.check_certificate()
+                peer = self.connection.remote_address
+                self._controller.opened(self.node, info, peer[0] if peer else "")
             case Requested(request):
                 self._certify(request)
+            case messages.Log():
+                self._logged(output)
             case NodeStatus(fields):
                 self._nodes.status(self.node, fields)
             case Delivered(resource, version):
@@ -250,6 +260,27 @@ class _Link:
                 self._controller.refused(self.node, resource, refusal)
             case _:
                 self._controller.take(self.node, output, self._settler(output.seq))
+
+    async def log(self, resource: str, lines: int) -> str:
+        """The newest `lines` lines of a container's log. TimeoutError when the board does not answer."""
+        answer = self._asked.get(resource)
+        if answer is None:
+            answer = self._asked[resource] = ([], asyncio.get_running_loop().create_future())
+            self.session.ask_log(resource, lines)
+            self.kick()
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                return await asyncio.shield(answer[1])
+        finally:
+            self._asked.pop(resource, None)
+
+    def _logged(self, part: messages.Log) -> None:
+        parts, answer = self._asked.get(part.resource, ([], None))
+        if answer is None or answer.done():
+            return  # who asked has gone
+        parts.append(part.text)
+        if not part.more or len(parts) >= LOG_PARTS_MAX:
+            answer.set_result("".join(parts))
 
     def _certify(self, request: bytes) -> None:
         if self._guard is None:
@@ -368,6 +399,16 @@ class CloudHub:
             self._server.close(code=CLOSE_GOING_AWAY, reason="the bridge stops")
             await self._server.wait_closed()
 
+    async def log(self, node: str, resource: str, lines: int) -> str:
+        """The newest `lines` lines of the log of a container, ``<namespace>/pod/<name>/<container>``.
+
+        LookupError when the node is not connected here, TimeoutError when it does not answer.
+        """
+        link = self._links.get(node)
+        if link is None:
+            raise LookupError(f"node {node} is not connected")
+        return await link.log(resource, lines)
+
     @property
     def nodes(self) -> list[str]:
         """The nodes that are connected."""
@@ -461,6 +502,7 @@ class CloudHub:
             link.session.lost()
             if self._links.get(node) is link:
                 self._count(node, None)
+                self._controller.closed(node)
                 await self._boards.disconnect(node)
             why = {"code": connection.close_code, "error": connection.close_reason or "-"}
             _log.info("board disconnected", node=node, **why)

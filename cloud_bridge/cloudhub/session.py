@@ -18,7 +18,7 @@ from cloud_bridge.cloudhub import messages
 from cloud_bridge.cloudhub.delivery import Delivery
 from cloud_bridge.cloudhub.intake import Intake
 from cloud_bridge.cloudhub.messages import MessageError
-from cloud_bridge.resources import Desired, Event, Refusal, Report, Settle, State, Upward
+from cloud_bridge.resources import Desired, Event, PodReport, Refusal, Report, Settle, State, Upward
 from motelet import protocol
 
 HELD_MAX = 4096
@@ -81,7 +81,7 @@ class NodeStatus:
     fields: Mapping[str, Any]
 
 
-Output = NodeStatus | Requested | Opened | Delivered | Refused | Upward
+Output = messages.Log | NodeStatus | Requested | Opened | Delivered | Refused | Upward
 
 
 class Session:
@@ -116,6 +116,8 @@ class Session:
             messages.RawEvent: self._event,
             messages.Csr: self._csr,
             messages.RawNode: self._node,
+            messages.RawPod: self._pod,
+            messages.Log: lambda log: [log],
         }
 
     @property
@@ -177,6 +179,11 @@ class Session:
         """Send the board the time, for its clock drifts."""
         if self._opened and not self.closing:
             self._send(protocol.TIME, self._epoch_ms())
+
+    def ask_log(self, resource: str, lines: int) -> None:
+        """Ask the board for the newest `lines` lines of a container's log; `messages.Log` answers."""
+        if self._opened and not self.closing:
+            self._send(protocol.LOGGET, resource, lines)
 
     def renew(self) -> bool:
         """Have the board renew its certificate, if it can; -> whether it was told to just now."""
@@ -297,6 +304,10 @@ class Session:
     def _event(self, event: messages.RawEvent) -> list[Output]:
         self._intake.arrive(event.seq)
         return [Event(event.seq, event.topic, event.epoch_ms, event.payload)]
+
+    def _pod(self, pod: messages.RawPod) -> list[Output]:
+        self._intake.arrive(pod.seq)
+        return [PodReport(pod.seq, pod.resource, pod.content)]
 
     def _node(self, node: messages.RawNode) -> list[Output]:
         self._intake.arrive(node.seq)

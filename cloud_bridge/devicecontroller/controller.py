@@ -1,11 +1,12 @@
 """DeviceController as CloudHub sees it: both directions behind one `resources.Controller`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cloud_bridge.backends.base import DEVICE, Backend, FieldError, Key
 from cloud_bridge.devicecontroller.downstream import Downstream
 from cloud_bridge.devicecontroller.upstream import Upstream
-from cloud_bridge.resources import Desired, Refusal, Settle, Upward
+from cloud_bridge.resources import Desired, PodReport, Refusal, Settle, Upward
 
 
 class DeviceController:
@@ -27,8 +28,15 @@ class DeviceController:
         """Have `changed(node)` called whenever `desired(node)` may have changed; None stands for all."""
         self._downstream.watch(changed)
 
+    def opened(self, node: str, info: Mapping[str, Any], address: str) -> None:
+        """The board said hello; nothing of a Device depends on what it said."""
+
+    def closed(self, node: str) -> None:
+        """The board's connection has ended; its Devices stay what they were."""
+
     def take(self, node: str, message: Upward, settle: Settle) -> None:
         """Take a message of `node`; `settle` is called when it is durable or refused."""
+        assert not isinstance(message, PodReport)
         self._upstream.take(node, message, settle)
 
     def refused(self, node: str, resource: str, refusal: Refusal) -> None:

@@ -30,7 +30,7 @@ from cloud_bridge.backends.base import (
 from cloud_bridge.devicecontroller import values
 from cloud_bridge.devicecontroller.downstream import Downstream
 from cloud_bridge.logs import Log
-from cloud_bridge.resources import Event, Refusal, Report, Settle, State, Upward
+from cloud_bridge.resources import Event, Refusal, Report, Settle, State
 from motelet import protocol
 
 GATHER_SECONDS = 0.002
@@ -70,7 +70,7 @@ class Upstream:
         self._work = asyncio.Event()
         self._failing: set[Key | None] = set()
 
-    def take(self, node: str, message: Upward, settle: Settle) -> None:
+    def take(self, node: str, message: Report | State | Event, settle: Settle) -> None:
         """Take a message of `node`; `settle` is called when it is durable, or at once when it is refused."""
         if isinstance(message, Event):
             self._events.append((EdgeEvent(node, message.topic, message.epoch_ms, message.payload), settle))

@@ -48,6 +48,7 @@ class Host:
         self.map = {self: None}  # by stream; asyncio ends when it is empty, and the loop never is
         self._stopped = asyncio.Event()
         self._kept = None
+        self.next = None  # function of the asyncio task that is to run next, told before it does
 
     def run(self):
         """Run the loop and whatever asyncio tasks there are, until `loop.stop()`.
@@ -116,9 +117,12 @@ class Host:
 
     def wait_io_event(self, dt):
         """Step the loop, waiting at most `dt` ms; -1: until asyncio has something to run."""
+        core.cur_task = None  # what runs now is none of asyncio's
         self._step(dt)
         while dt < 0 and not core._task_queue.peek():
             self._step(dt)
+        if self.next is not None:
+            self.next(core._task_queue.peek())
 
     def _step(self, dt):
         if not self.loop.running and not self._stopped.is_set():

@@ -46,6 +46,9 @@ def assemble(gateway, port, config):
     twin = gateway.twin = DeviceTwin(loop, bus, store, log, port, gateway.attach, gateway.detach)
     meta = gateway.meta = MetaManager(store, bus)
     link = {"info": {"platform": port.name, "boot": _boots(store)}, "node": gateway.node}
+    gateway.pod_settings = borrow("podhost").offer(port, config, link["info"])
+    if gateway.pod_settings:
+        meta.pods = gateway.pod_changed
     link.update(bridge)
     if borrow("wallclock").start(port, store, log):
         link["sntp"] = field(config, "sntp", list, ["pool.ntp.org"])

@@ -32,6 +32,8 @@ class EdgeHub:
     the cloud (next_report, sent, acked, refused, link_lost, in_step: see devicetwin); `config` as
     in gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
     unless an EventBus sets it, is what applications send to the cloud; `eventbus` takes what it publishes.
+    `pods`, None unless there are some, has messages of its own (say, acked, refused, link_lost; `kind`:
+    the class of its items).
 
     `connected`: WELCOME was received and the link is up; `synced`: the bridge said that everything
     is here; `connects` counts the links; `heard`: tick at which bytes came last; `acked`: number of
@@ -52,9 +54,8 @@ class EdgeHub:
         self._reader = Reader()
         self._mask = bytearray(4)
         self._window = [None] * WINDOW  # by sequence number: the item that waits for its acknowledgement
-        self.uploads = self.eventbus = self._transfer = self._stream = self.task = self._link = self.csr = (
-            None
-        )
+        self.uploads = self.eventbus = self.pods = None
+        self._transfer = self._stream = self.task = self._link = self.csr = None
         self._back_off = self._opened = self.connects = self._transfer_seq = self.pair = 0
         self.connected = self.synced = False
 
@@ -195,6 +196,8 @@ class EdgeHub:
             window[first % WINDOW] = None
             if item is not None:
                 owner = self.uploads if isinstance(item, int) else self._reports
+                if self.pods is not None and isinstance(item, self.pods.kind):
+                    owner = self.pods
                 if refused:
                     owner.refused(item, reader.uint(), reader.text())
                 else:
@@ -217,7 +220,9 @@ class EdgeHub:
             self._rare().say_have(self)
         elif self._blob_done or self._blob_get:
             self._rare().say_blob(self)
-        elif self._tx_seq - self._tx_acked >= WINDOW or not (self._report() or self._upload()):
+        elif self._tx_seq - self._tx_acked >= WINDOW or not (
+            self._report() or self._upload() or self.pods is not None and self.pods.say(self)
+        ):
             if self.clock.ticks_diff(self.clock.ticks_ms(), self._said) < protocol.PING_MS:
                 return False
             self._writer.n = PAYLOAD

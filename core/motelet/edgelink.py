@@ -69,6 +69,8 @@ def hang_up(hub, error):
     hub._reports.link_lost()
     if hub.uploads is not None:
         hub.uploads.link_lost()
+    if hub.pods is not None:
+        hub.pods.link_lost()
     if hub.pair:
         borrow("identity").other_pair(hub)
     if hub.connected and hub.clock.ticks_diff(hub.clock.ticks_ms(), hub._opened) >= _STABLE_MS:
@@ -227,6 +229,9 @@ def other(hub, kind, size, reader):
         borrow("nodestatus").say(hub)
     elif kind == protocol.PUBLISH:
         _publish(hub, reader)
+    elif kind == protocol.LOGGET:
+        if hub.pods is not None:
+            borrow("edged.logs").get(hub.pods, reader.text(), reader.uint())
     elif kind == protocol.RENEW:
         hub.loop.spawn("renewal", lambda task: borrow("identity").renew(hub, task))
     elif kind == protocol.CERTIFICATE:

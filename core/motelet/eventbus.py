@@ -18,6 +18,7 @@ class EventBus:
     clientId for an external broker; broker, a dict, for the internal one; mqttQOS of what is published
     (as in KubeEdge 0 with the internal broker alone, else 1). ValueError for what cannot be used.
 
+    `apps`, None unless there are pods: its `arrived(topic, payload)` is True for what is not for the cloud.
     `hub`, EdgeHub or None, is given `uploads`, the queue of messages for the cloud, once there is one; its
     PUBLISH messages and the topics of Router rules come to `eventrules`.
     """
@@ -29,9 +30,9 @@ class EventBus:
         self._twin = twin
         self._hub = hub
         self.local = twin.speak(node)
-        self._out = bus["eventbus"]
+        self.out = bus["eventbus"]
         self.dropped = 0
-        self.client = self.broker = self.uploads = self.publications = None
+        self.client = self.broker = self.uploads = self.publications = self.apps = None
         self.rules = []  # the topics that Router rules want
         self.host = config.get("host", "127.0.0.1")
         self.port = config.get("port", 1883)
@@ -58,7 +59,7 @@ class EventBus:
 
     def run(self, task):
         """The task: publish what the mailbox holds, in order, as fast as the broker takes it."""
-        out = self._out
+        out = self.out
         out.task = task
         client = self.client
         if client is not None:
@@ -111,7 +112,9 @@ class EventBus:
             if not self._inbox.put(ARRIVED, topic, payload):
                 self._inbox.sender = self
                 return False
-        else:
+            if self.apps is not None:
+                self.apps.arrived(topic, payload)
+        elif self.apps is None or not self.apps.arrived(topic, payload):
             self.upload().put(topic, payload)
         return True
 

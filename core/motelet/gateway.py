@@ -13,14 +13,16 @@ class Gateway:
     Args: `port` the platform (ports/README.md); `config` a dict: node; bridge {host, port,
     server_name, ca, cert, key: DER bytes, path}; store {path, size}; mqtt {host, port, ..}, optional;
     drivers {protocolName: module with what `motelet.mappers` asks of <protocolName>load}, optional;
-    log_level. Raises ConfigError, and OSError when the store cannot be opened.
+    log_level; edged {memory, process}, optional, False for no pods.
+    Raises ConfigError, and OSError when the store cannot be opened.
 
-    Attributes: log, bus, loop, store, twin, meta, edgehub, eventbus (None without mqtt).
+    Attributes: log, bus, loop, store, twin, meta, edgehub, eventbus (None without mqtt), edged (None
+    before the first pod).
     """
 
     def __init__(self, port, config):
         self.port = port
-        self.eventbus = None
+        self.eventbus = self.edged = self.host = None
         self._mappers = {}
         borrow("assembly").assemble(self, port, config)
 
@@ -28,6 +30,17 @@ class Gateway:
         """Serve until `loop.stop()`."""
         self.log.info("gateway", "started", "node", self.node, "platform", self.port.name)
         self.loop.run()
+        if self.host is not None:
+            # The first pod has come: from now on asyncio, which applications live in, hosts the loop.
+            self.host.run()
+
+    def pod_changed(self, resource):
+        """MetaManager: flash holds a pod, or a file for pods, anew or no longer."""
+        if self.edged is None:
+            if "/pod/" not in resource:
+                return
+            borrow("podhost").begin(self)
+        self.edged.changed(resource)
 
     def attach(self, device):
         """Give a device to the mapper of its bus, which its first device starts. ValueError without one."""

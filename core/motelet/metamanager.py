@@ -32,6 +32,7 @@ class MetaManager:
         self._reader = Reader()
         self._task = None
         self.rules = None  # function, called when the topics of Router rules (`eventrules`) have changed
+        self.pods = None  # function of a resource: told of all but devices
 
     def run(self, task):
         """Hand what flash holds to the modules, then say READY: an offline start needs no link.
@@ -72,6 +73,8 @@ class MetaManager:
             self._twin.put(DELETE, resource)
         elif self.rules is not None and resource == _RULES:
             self.rules()
+        elif self.pods is not None:
+            self.pods(resource)
 
     def changed(self, resource):
         """Flash holds `resource` anew: whoever acts on it gets its content, whole in RAM."""
@@ -86,3 +89,5 @@ class MetaManager:
             self._twin.put(PUT, resource, self._reader.bytes())
         elif self.rules is not None and resource == _RULES:
             self.rules()
+        elif self.pods is not None:
+            self.pods(resource)

@@ -34,6 +34,9 @@ RENEW = const(17)
 CSR = const(18)
 CERTIFICATE = const(19)
 NODE = const(20)
+POD = const(21)
+LOGGET = const(22)
+LOG = const(23)
 PUBLISH = const(24)
 
 # Codes of NACK.

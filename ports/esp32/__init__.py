@@ -106,6 +106,18 @@ class Port:
     def log_sink(self, line):
         sys.stdout.write(line + "\n")
 
+    def pods(self, settings):
+        """Applications run in this interpreter: there is no other."""
+        return {"process": False, "mpy": sys.implementation._mpy}
+
+    def mark(self, name):
+        """Say who runs now, where a reset by the watchdog does not reach."""
+        machine.RTC().memory(name)
+
+    def marked(self):
+        """-> what `mark` said last before the watchdog reset the board, "" after any other reset."""
+        return str(machine.RTC().memory(), "utf-8") if self.reset == "watchdog" else ""
+
     def status(self):
         """What the chip knows of the fields of NODE (protocol.cddl)."""
         return borrow("ports.esp32.vitals").status(self)

@@ -72,5 +72,16 @@ class Port:
     def asyncio_host(self, loop):
         return runtime.asyncio_host(loop)
 
+    def pods(self, settings):
+        from motelet.ports.unix import pods
+
+        return pods.how(settings)
+
+    def mark(self, name):
+        """A process that hangs is killed with all it has: there is no mark that would outlive it."""
+
+    def marked(self):
+        return ""
+
     def log_sink(self, line):
         sys.stderr.write(line + "\n")

@@ -33,6 +33,15 @@ INFO = {
     "wired": False,
 }
 
+STATUS = {
+    "uid": "u",
+    "reason": "OutOfmemory",
+    "message": "größer",
+    "start": NOW,
+    "init": [[2, False, 0, 0, NOW, NOW, "Completed", ""]],
+    "containers": [[0, False, 3, 0, 0, 0, "CrashLoopBackOff", "", [137, NOW, NOW, "OOMKilled", "x"]]],
+}
+
 UP = [
     [protocol.HELLO, 1, 1, DIGEST, {}],
     [protocol.HELLO, 1, 255, DIGEST, INFO],
@@ -56,6 +65,10 @@ UP = [
     [protocol.STATE, 3, 4, "offline", NOW, "no answer from unit 3"],
     [protocol.EVENT, 9, "SYS/dis/upload_records", NOW, b"\xff\x00"],
     [protocol.CSR, b"x" * protocol.CSR_SIZE_MAX],
+    [protocol.POD, 1, RESOURCE, cbor2.dumps({"uid": "u", "gone": True, "start": NOW, "containers": []})],
+    [protocol.POD, 2, RESOURCE, cbor2.dumps(STATUS)],
+    [protocol.LOG, RESOURCE, True, "x" * 1536],
+    [protocol.LOG, RESOURCE, False, ""],
     [protocol.NODE, 1, {}],
     [
         protocol.NODE,
@@ -71,6 +84,7 @@ UP = [
 DOWN = [
     [protocol.WELCOME, protocol.VERSION, NOW, protocol.WINDOW_MAX],
     [protocol.WELCOME, 0, NOW, 1],
+    [protocol.LOGGET, RESOURCE + "/main", 1000],
     [protocol.LIST],
     [protocol.SYNCED],
     [protocol.ACK, 2**64 - 1],
@@ -118,6 +132,12 @@ WRONG_UP = [
     [protocol.CSR, b""],
     [protocol.CSR, "text"],
     [protocol.CSR, b"x" * (protocol.CSR_SIZE_MAX + 1)],
+    [protocol.POD, 1, RESOURCE],
+    [protocol.POD, 0, RESOURCE, b"x"],
+    [protocol.POD, 1, RESOURCE, "x"],
+    [protocol.POD, 1, RESOURCE, b"x" * 4097],
+    [protocol.LOG, RESOURCE, 1, ""],
+    [protocol.LOG, RESOURCE, True, "x" * 1537],
     [protocol.NODE, 1],
     [protocol.NODE, 0, {}],
     [protocol.NODE, 1, []],
@@ -260,10 +280,10 @@ def test_the_bridge_refuses_what_the_grammar_does(message):
 
 
 def test_every_kind_is_in_the_grammar_once():
-    assert sorted({message[0] for message in UP + DOWN}) == [*range(21), protocol.PUBLISH]
+    assert sorted({message[0] for message in UP + DOWN}) == list(range(25))
 
 
-@pytest.mark.parametrize("message", [[21, 1], [21, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
+@pytest.mark.parametrize("message", [[25, 1], [25, 1, "x", {}], [2**64 - 1, 2**64 - 1]])
 def test_a_later_kind_has_a_seq_to_refuse_it_by(message):
     assert VALIDATOR.validate(written(message), root_type="later").valid
     assert not VALIDATOR.validate(written(message), root_type="message").valid

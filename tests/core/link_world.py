@@ -37,6 +37,12 @@ class DictStore:
             raise StoreFull()
         self.data[key] = bytes(value)
 
+    def __contains__(self, key):
+        return key in self.data
+
+    def length(self, key):
+        return len(self.data[key]) if key in self.data else None
+
     def delete(self, key):
         return self.data.pop(key, None) is not None
 

@@ -117,6 +117,9 @@ class SimulatedPort:
     def status(self) -> dict[str, Any]:
         return {"heap_free": 50_000 - self._board.boots}
 
+    def pods(self, _settings: dict[str, Any]) -> None:
+        """No applications: they are not simulated."""
+
     def set_time(self, epoch_ms: int) -> None:
         self._time_ms += epoch_ms - self.epoch_ms()
 

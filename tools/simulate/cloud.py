@@ -19,6 +19,7 @@ from cloud_bridge.backends.base import (
     FieldError,
     Key,
     NoObjectError,
+    PodChange,
     StatusChange,
 )
 from cloud_bridge.backends.status import merge
@@ -186,6 +187,15 @@ class View:
 
     def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
         """Users see what is wrong with their objects in the log of the bridge."""
+
+    def refer(self, kind: str, keys: Collection[Key]) -> None:
+        """All objects are shown anyway."""
+
+    def tell(self, key: Key, reason: str, text: str, warning: bool) -> None:
+        """There are no pods that something could happen to."""
+
+    async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
+        return {key: NoObjectError(str(key)) for key in changes}
 
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         failures: dict[Key, Exception] = {}

@@ -23,6 +23,7 @@ from cloud_bridge.backends.base import (
     Key,
     Nodes,
     NoObjectError,
+    PodChange,
     StatusChange,
 )
 from cloud_bridge.backends.cloudcore import mirror
@@ -182,6 +183,13 @@ class CloudCore:
         for node in touched:
             self._kick(node)
         return failures
+
+    def refer(self, kind: str, keys: Collection[Key]) -> None:
+        """CloudCore sends by itself what the pods of a node refer to, once it has seen them."""
+
+    async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
+        """The status of pods does not go up through CloudCore: each change is refused."""
+        return {key: NoObjectError(f"{key}: CloudCore takes no status of pods from here") for key in changes}
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         """Keep the events until they have gone up. Raises BackendError, and then keeps none of them."""

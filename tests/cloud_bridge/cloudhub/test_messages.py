@@ -185,7 +185,7 @@ def test_a_durable_message_is_refused_by_its_number(item):
 
 
 def test_a_kind_of_the_future_is_refused_by_its_number():
-    error = refused(cbor2.dumps([p.NODE + 1, 9, {"any": "thing"}]))
+    error = refused(cbor2.dumps([p.LOG + 1, 9, {"any": "thing"}]))
     assert (error.seq, error.code) == (9, p.UNKNOWN)
 
 

@@ -1,0 +1,1 @@
+"""EdgeController: pods go down to the boards with what they refer to, and their status comes up."""

@@ -1,0 +1,35 @@
+"""Loads an application, and tells how it failed. Borrowed."""
+
+import io
+import sys
+
+_TRACE_SIZE_MAX = 200
+
+
+def load(spec, root):
+    """-> the function `main` of the module that the command names. Raises what importing it raises.
+
+    Found in the working directory, in what is mounted, and among the frozen modules. It and what it
+    imports of its own are not in sys.modules afterwards: another application, or the next run, gets its own.
+    """
+    name, _, function = spec["command"][0].partition(":")
+    paths = [root + mount for mount in spec["mounts"]]
+    if spec.get("workingDir"):
+        paths.insert(0, root + spec["workingDir"])
+    sys.path[:0] = paths
+    before = list(sys.modules)
+    try:
+        module = __import__(name, None, None, ("main",))
+    finally:
+        del sys.path[: len(paths)]
+        for each in list(sys.modules):
+            if each not in before and getattr(sys.modules[each], "__file__", "").startswith(root):
+                del sys.modules[each]
+    return getattr(module, function or "main")
+
+
+def trace(error):
+    """-> the end of the traceback of `error`."""
+    out = io.StringIO()
+    sys.print_exception(error, out)
+    return out.getvalue()[-_TRACE_SIZE_MAX:].strip()

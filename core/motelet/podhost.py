@@ -1,0 +1,63 @@
+"""Whether this node takes pods, and how they are run: in this interpreter, or each in a process. Borrowed.
+
+Apart from Edged, because a node says what it can take before there is any pod, and without one
+Edged is not loaded.
+"""
+
+import gc
+
+from micropython import const
+
+PODS_MAX = const(8)
+_MEMORY_MIN = const(4096)
+
+
+def offer(port, config, info):
+    """-> how pods are run here, None if not at all; says it in `info`, of HELLO. ValueError for bad settings.
+
+    `memory`, bytes for all pods together, is what the node's allocatable says and what admission goes by.
+    """
+    settings = config.get("edged")
+    if settings is False:
+        return None
+    settings = dict(settings or {})
+    if not isinstance(settings.get("memory", 1), int):
+        raise ValueError("edged.memory: expected bytes")
+    how = port.pods(settings)
+    if how is None:
+        return None
+    settings.update(how)
+    if "memory" not in settings:
+        # Half of what is free now: the other half is the link's, and the garbage's between two collections.
+        gc.collect()
+        settings["memory"] = max(gc.mem_free() // 2, _MEMORY_MIN)
+    info["pods"] = PODS_MAX
+    info["pod_memory"] = settings["memory"]
+    info["mpy"] = settings["mpy"]
+    return settings
+
+
+def begin(gateway):
+    """The first pod is there: load Edged, and what runs applications."""
+    from motelet.edged import Edged
+
+    port, loop, settings = gateway.port, gateway.loop, gateway.pod_settings
+    settings["hung"] = port.marked()
+    edged = Edged(loop, gateway.meta.store, gateway.log, port.epoch_ms, settings)
+    from motelet.edged.services import Services
+
+    services = Services(edged, gateway.twin, lambda: gateway.eventbus)
+    if settings["process"]:
+        edged.runner = port.pod_processes(edged, services, settings)
+    else:
+        from motelet.edged.apps import Apps
+
+        edged.runner = Apps(edged, services, port.mark)
+        gateway.host = port.asyncio_host(loop)
+        gateway.host.next = edged.runner.next
+        loop.stop()
+    if gateway.eventbus is not None:
+        gateway.eventbus.apps = services
+    edged.hub = gateway.edgehub
+    gateway.edgehub.pods = gateway.edged = edged
+    gateway.log.info("edged", "started", "memory", settings["memory"])
