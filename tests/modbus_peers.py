@@ -178,11 +178,16 @@ class Gateway:
 
 @contextmanager
 def gateway(interpreter: str, *devices: dict[str, Any], mode: str = "run") -> Iterator[Gateway]:
-    """A gateway that serves these effective Devices as d0, d1, ... until the block ends."""
+    """A gateway that serves these effective Devices as d0, d1, ... until the block ends.
+
+    `interpreter` "rpi" is CPython with the port and the driver of a Raspberry Pi.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"d{i}.cbor" for i in range(len(devices))]
         for file, content in zip(files, devices, strict=True):
             file.write_bytes(cbor2.dumps(content))
+        if interpreter == "rpi":
+            interpreter, mode = "cpython", "rpi"
         with interpreters.running(interpreter, GATEWAY, mode, *map(str, files)) as process:
             side = Gateway(process.stdout)
             try:

@@ -1,10 +1,11 @@
 """`motelet gateway`: run the edge runtime on this Linux machine, under CPython or real MicroPython."""
 
 import argparse
+import importlib
 import os
 import sys
 
-from motelet.ports.unix.run import main
+PORTS = ("unix", "rpi")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -12,8 +13,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", metavar="CONFIG.json", help="node name, bridge, certificates (DER) and store"
     )
+    parser.add_argument(
+        "--port",
+        choices=PORTS,
+        default=PORTS[0],
+        help="what the computer is: rpi has I2C, pins and systemd, and needs motelet[rpi] (default: unix)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted; -> exit status, 2 for a configuration that cannot be used."""
-    return int(main([os.path.basename(sys.argv[0]), args.config]))
+    module = importlib.import_module(f"motelet.ports.{args.port}.run")
+    return int(module.main([os.path.basename(sys.argv[0]), args.config]))

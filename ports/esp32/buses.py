@@ -11,6 +11,12 @@ A device names its bus as on a Linux gateway it would name a path: `serialPort: 
 import machine
 
 KINDS = ("i2c", "onewire", "adc", "pwm", "pin")
+_PIN = {  # the words of a port for a pin's mode and pull (ports/README.md)
+    "in": machine.Pin.IN,
+    "out": machine.Pin.OUT,
+    "up": machine.Pin.PULL_UP,
+    "down": machine.Pin.PULL_DOWN,
+}
 
 
 def serial(settings, name, baudrate, parity, stopbits):
@@ -56,7 +62,7 @@ def open_bus(settings, kind, name, options):
         import onewire
 
         return onewire.OneWire(machine.Pin(number))
-    return machine.Pin(number, **pins)
+    return machine.Pin(number, **{key: _PIN.get(value, value) for key, value in pins.items()})
 
 
 def _find(settings, name, prefix):

@@ -63,16 +63,21 @@ def _token_file(path, bridge):
     bridge["enrolled"] = lambda: os.remove(path)
 
 
-def main(argv):
-    """-> exit status: 0 stopped, 2 a configuration that cannot be used."""
+def main(argv, port=None, started=None):
+    """-> exit status: 0 stopped, 2 a configuration that cannot be used.
+
+    `port` stands in for the unix port; `started(gateway)` is called before the gateway serves.
+    """
     if len(argv) != 2:
         print("usage: run.py CONFIG.json", file=sys.stderr)
         return 2
     try:
-        gateway = Gateway(Port(), load(argv[1]))
+        gateway = Gateway(port or Port(), load(argv[1]))
     except ConfigError as error:
         print("motelet gateway: %s" % error, file=sys.stderr)
         return 2
+    if started is not None:
+        started(gateway)
     try:
         gateway.run()
     except KeyboardInterrupt:

@@ -298,12 +298,14 @@ class Pin:
     IN = 1
     OUT = 3
     PULL_UP = 2
+    PULL_DOWN = 1
 
     def __init__(self, number, mode=-1, pull=-1, value=None):
         if not 0 <= number < 49:
             raise ValueError("invalid pin")
         self.number = number
         self.mode = mode
+        self.pull = pull
         if value is not None:
             CHIP.pins[number] = value
 

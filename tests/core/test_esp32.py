@@ -385,6 +385,10 @@ def test_buses_by_name():
     made = buses.open_bus(use, "i2c", "i2c0", {"freq": 400000})
     assert made[0] == "I2C" and made[1] == (0,) and made[2]["freq"] == 400000 and made[2]["scl"].number == 22
     assert buses.open_bus(use, "pin", "relay", {"mode": 3, "value": 1}).number == 26
+    pin = buses.open_bus(use, "pin", "relay", {"mode": "out", "pull": "down"})
+    assert (pin.mode, pin.pull) == (3, 1)
+    pin = buses.open_bus(use, "pin", "relay", {"mode": "in", "pull": "up"})
+    assert (pin.mode, pin.pull) == (1, 2)
     assert chip.pins[26] == 1
     assert buses.open_bus(use, "pwm", "relay", {"freq": 50})[0] == "PWM"
     assert buses.open_bus(use, "adc", "relay", {})[0] == "ADC"

@@ -1,8 +1,8 @@
 """The gateway's side of a Modbus bus, on both interpreters: `gateway_side.py MODE FILE...`.
 
 Each FILE holds the CBOR of an effective Device; they become d0, d1, ... Prints what the twin is told.
-MODE is `run`, until it is killed, or `locked`: when every property was reported, POLLS more polls run while
-MicroPython refuses every allocation.
+MODE is `run`, until it is killed; `rpi`, the same with port and driver of a Raspberry Pi; or `locked`:
+when every property was reported, POLLS more polls run while MicroPython refuses every allocation.
 """
 
 import sys
@@ -10,7 +10,6 @@ import sys
 from motelet import borrow
 from motelet.loop import Loop
 from motelet.mappers import Mapper
-from motelet.ports.unix import Port
 
 MICROPYTHON = sys.implementation.name == "micropython"
 if MICROPYTHON:
@@ -84,6 +83,12 @@ def locked(loop, driver, devices):
 
 
 def main(mode, *files):
+    if mode == "rpi":
+        from motelet.ports.rpi import Port, modbusload
+    else:
+        from motelet.ports.unix import Port
+
+        modbusload = borrow("mappers.modbusload")
     port = Port()
     loop = Loop(port.clock, port.poller(), fail)
     twin = Twin()
@@ -93,7 +98,6 @@ def main(mode, *files):
         with open(path, "rb") as file:
             content = file.read()
         device = borrow("devload").load(f"default/device/d{len(devices)}", content, devices)
-        modbusload = borrow("mappers.modbusload")
         key = modbusload.bus(device, mappers)
         if key not in mappers:
             mappers[key] = Mapper(loop, Log(), twin, modbusload.driver(key)(port, loop, key))

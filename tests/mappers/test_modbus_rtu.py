@@ -5,6 +5,7 @@ import pytest
 from modbus_peers import COIL, HOLDING, Line, Server, device, gateway, prop
 
 both = pytest.mark.parametrize("interpreter", interpreters.NAMES)
+every = pytest.mark.parametrize("interpreter", [*interpreters.NAMES, "rpi"])
 
 
 def config(line: Line, unit: int = 1) -> dict[str, object]:
@@ -18,7 +19,7 @@ PROPERTIES = [
 ]
 
 
-@both
+@every
 def test_values_are_read_and_written(interpreter: str) -> None:
     with Line() as line, Server(1, path=line.other) as server:
         server.set(1, HOLDING, 0, [7])
@@ -45,7 +46,7 @@ def test_noise_is_passed_over(interpreter: str) -> None:
             assert server.get(1, HOLDING, 10, 2) == [0x41AC, 0]
 
 
-@both
+@every
 def test_an_exception_is_named_and_a_missing_unit_is_offline(interpreter: str) -> None:
     with Line() as line, Server(1, 9, path=line.other, mute=9):
         here = device(config(line), prop("gone", "INT", "HoldingRegister", 5000), PROPERTIES[0])

@@ -16,6 +16,7 @@ from pymodbus.client import ModbusTcpClient
 
 TYPES = ModbusTcpClient.DATATYPE
 both = pytest.mark.parametrize("interpreter", interpreters.NAMES)
+every = pytest.mark.parametrize("interpreter", [*interpreters.NAMES, "rpi"])
 
 # type, pymodbus' name of it, registers, value, minimum
 ENCODED = [
@@ -66,7 +67,7 @@ def table(desired: bool) -> tuple[list[dict[str, object]], list[list[int]]]:
     return properties, words
 
 
-@both
+@every
 def test_values_are_those_that_pymodbus_encodes(interpreter: str) -> None:
     properties, words = table(desired=False)
     with Server(1) as server:
@@ -79,7 +80,7 @@ def test_values_are_those_that_pymodbus_encodes(interpreter: str) -> None:
             )
 
 
-@both
+@every
 def test_desired_values_become_what_pymodbus_encodes(interpreter: str) -> None:
     properties, words = table(desired=True)
     with Server(1) as server:
@@ -89,7 +90,7 @@ def test_desired_values_become_what_pymodbus_encodes(interpreter: str) -> None:
             assert server.get(1, HOLDING, 7 * i, len(values)) == values, properties[i]
 
 
-@both
+@every
 def test_bits_are_read_and_written(interpreter: str) -> None:
     with Server(1) as server:
         server.set(1, COIL, 3, [True])
@@ -113,7 +114,7 @@ def test_bits_are_read_and_written(interpreter: str) -> None:
         assert server.get(1, COIL, 29, 9) == [False, True, True, False, False, True, False, True, False]
 
 
-@both
+@every
 def test_a_change_in_the_device_is_reported_and_a_command_written_once(interpreter: str) -> None:
     with Server(1) as server:
         properties = [
@@ -130,7 +131,7 @@ def test_a_change_in_the_device_is_reported_and_a_command_written_once(interpret
             assert server.get(1, COIL, 0) == [False]
 
 
-@both
+@every
 def test_a_register_that_is_not_there_is_named_and_the_others_go_on(interpreter: str) -> None:
     with Server(1) as server:
         properties = [
@@ -143,7 +144,7 @@ def test_a_register_that_is_not_there_is_named_and_the_others_go_on(interpreter:
             side.until("reported d0.here 9")
 
 
-@both
+@every
 def test_a_unit_that_is_not_there_is_offline_and_the_others_go_on(interpreter: str) -> None:
     with Server(1, 3, absent=2, mute=3) as server:
         config = {"ip": "127.0.0.1", "port": server.port, "timeout": 200}

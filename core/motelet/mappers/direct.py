@@ -26,6 +26,9 @@ _KNOWN = const(4096)  # Property.flags: it has been read
 class Driver:
     """One bus; the interface is that of motelet.mappers. `key` tells which, `error` is the last text."""
 
+    size_index = 1  # in a visitor: how many bytes the property has in device.raw,
+    place_index = 6  # and from where on
+
     def __init__(self, port, loop, key):
         self.port = port
         self.key = key
@@ -55,34 +58,36 @@ class Driver:
     def step(self):
         """Go on; the result is that of motelet.mappers."""
         prop = self._prop
-        if prop is None or self._clock.ticks_diff(self._until, self._clock.ticks_ms()) > 0:
+        busy = self._worker is not None and self._worker.busy
+        if prop is None or not busy and self._clock.ticks_diff(self._until, self._clock.ticks_ms()) > 0:
             return None
-        result = DOWN
         try:
-            if self.bus is None:
-                self.bus = self.open()
-            result = SILENT
             if self._worker is None:
-                left = self.work(prop, self._data, self._stage)
+                left = self._work(prop, self._data, self._stage)
             else:
-                left = self._worker.call(self.task, _CALL_MS, self.work, prop, self._data, self._stage)
-            if left is None:  # the thread wakes the task
-                self._until = self._clock.ticks_add(self._clock.ticks_ms(), _CALL_MS)
-                return None
+                left = self._worker.call(self.task, _CALL_MS, self._work, prop, self._data, self._stage)
         except OSError as error:
             self._prop = None
             self.error = str(error)
-            return result
+            return DOWN if self.bus is None else SILENT
         except ValueError as error:
             self._prop = None
             self.error = str(error)
             return REFUSED
+        if left is None:  # the thread is at it, and wakes the task
+            self._until = self._clock.ticks_add(self._clock.ticks_ms(), _CALL_MS)
+            return None
         if left:
             self._stage += 1
             self._until = self._clock.ticks_add(self._clock.ticks_ms(), left)
             return None
         self._prop = None
         return SAME if self._data else self._compare(prop)
+
+    def _work(self, prop, data, stage):
+        if self.bus is None:
+            self.bus = self.open()
+        return self.work(prop, data, stage)
 
     def close(self):
         """Forget what was begun, and the bus."""
@@ -91,7 +96,9 @@ class Driver:
             self._worker.close()
 
     def _compare(self, prop):
-        _, size, _, _, _, _, at = prop.spec.visitor
+        visitor = prop.spec.visitor
+        size = visitor[self.size_index]
+        at = visitor[self.place_index]
         raw = prop.device.raw
         result = SAME
         if not prop.flags & _KNOWN:
