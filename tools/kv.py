@@ -1,7 +1,8 @@
 """`motelet kv`: look into the flash image of a gateway without changing it.
 
 The image is read into RAM and mounted there, so everything here sees what the gateway would see after
-a power cut at this moment, and the file stays as it is, even while a gateway runs on it.
+a power cut at this moment, and the file stays as it is, even while a gateway runs on it. Secrets are
+encrypted; with the gateway's key (`--key-file`) they are read too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from motelet.kvlog import Store
+from motelet.kvlog import Store, StoreError
+from motelet.ports.unix.cpython import Aes
 from motelet.tools.cli import UserError
 
 MAGIC = b"mkv1"
@@ -22,6 +24,7 @@ BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536, 2048)
 SEQUENCE_AT = 4
 UNIT_AT = 18
 BLOCKS_AT = 20
+KEY_SIZE = 32
 
 
 class ImageFlash:
@@ -47,11 +50,31 @@ class ImageFlash:
         """RAM is as durable as it gets."""
 
 
-def open_image(path: Path) -> tuple[Any, list[tuple[int, int]]]:
-    """Mount a copy of the image: the store, and (block, page) of each damage. UserError for no store."""
+class Vault:
+    """What a store opens sealed values with (`motelet.kvseal`): a copy of the gateway's key."""
+
+    aes = Aes
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def secret_key(self) -> bytes:
+        key = self._path.read_bytes()
+        if len(key) != KEY_SIZE:
+            raise ValueError(f"{self._path} is no key of {KEY_SIZE} bytes")
+        return key
+
+
+def open_image(path: Path, key_file: Path | None) -> tuple[Any, list[tuple[int, int]]]:
+    """Mount a copy of the image: the store, and (block, page) of each damage. UserError for no store.
+
+    `key_file` holds the key of its Secrets, None without one.
+    """
     image = path.read_bytes()
     block_size, prog_size = geometry(image, path)
     store = Store(ImageFlash(image, block_size, prog_size))
+    if key_file is not None:
+        store.vault = Vault(key_file)
     damage: list[tuple[int, int]] = []
     store.on_damage = lambda block, page: damage.append((block, page))
     store.mount()
@@ -72,23 +95,38 @@ def geometry(image: bytes, path: Path) -> tuple[int, int]:
 
 
 def values(store: Any, prefix: str) -> Iterator[tuple[str, bytes | None]]:
-    """Keys in order, each with its value, None when that is damaged."""
+    """Keys in order, each with its value, None when that is damaged or cannot be decrypted."""
     for key in sorted(store.keys(prefix)):
-        yield key, store.get(key)
+        yield key, value_of(store, key)
+
+
+def value_of(store: Any, key: str) -> bytes | None:
+    """The value, None when there is none, or it is damaged or encrypted; UserError for a bad key file."""
+    try:
+        value: bytes | None = store.get(key)
+    except StoreError as error:
+        if store.vault is not None:
+            raise UserError(str(error)) from error
+        return None
+    return value
 
 
 def inspect(args: argparse.Namespace) -> int:
     """Print the keys with the sizes of their values, and how full and how worn the store is."""
-    store, _ = open_image(args.image)
+    store, _ = open_image(args.image, args.key_file)
     flash = store.flash
-    rows = [(key, value) for key, value in values(store, args.prefix) if value is not None]
+    rows = [
+        (key, store.length(key), digest(value) if value is not None else None)
+        for key, value in values(store, args.prefix)
+        if value is not None or key in store
+    ]
     if args.json:
-        print(json.dumps([{"key": key, "size": len(value), "sha256": digest(value)} for key, value in rows]))
+        print(json.dumps([{"key": key, "size": size, "sha256": sha256} for key, size, sha256 in rows]))
         return 0
-    width = max([len(key) for key, _ in rows], default=3)
+    width = max([len(key) for key, _, _ in rows], default=3)
     print(f"{'KEY':<{width}}  {'SIZE':>8}  SHA256")
-    for key, value in rows:
-        print(f"{key:<{width}}  {len(value):>8}  {digest(value)[:16]}")
+    for key, size, sha256 in rows:
+        print(f"{key:<{width}}  {size:>8}  {sha256[:16] if sha256 else 'encrypted'}")
     in_use = store.used * flash.prog_size
     print(f"{len(rows)} keys; {in_use} bytes in use, {store.spare} of {flash.blocks} blocks free")
     wear = newest_sequence(flash) / flash.blocks
@@ -109,7 +147,7 @@ def digest(value: bytes) -> str:
 
 def verify(args: argparse.Namespace) -> int:
     """Read everything; exit status 1 when anything is damaged."""
-    store, damage = open_image(args.image)
+    store, damage = open_image(args.image, args.key_file)
     count = sum(1 for _ in values(store, ""))
     for block, page in damage:
         print(f"damaged: block {block}, page {page}")
@@ -119,11 +157,12 @@ def verify(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write one value to standard output or a file, or all values as files below a folder."""
-    store, _ = open_image(args.image)
+    store, _ = open_image(args.image, args.key_file)
     if args.key is not None:
-        value = store.get(args.key)
+        value = value_of(store, args.key)
         if value is None:
-            raise UserError(f"{args.image} has no key {args.key}")
+            why = "does not hold" if args.key not in store else "holds encrypted or damaged:"
+            raise UserError(f"{args.image} {why} {args.key}")
         if args.to is None:
             sys.stdout.buffer.write(value)
         else:
@@ -160,6 +199,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     ):
         command = commands.add_parser(function.__name__, help=summary, description=function.__doc__)
         command.add_argument("image", type=Path, help="the flash image or the gateway's store file")
+        command.add_argument(
+            "--key-file", type=Path, help="the key of its Secrets, the gateway's file CONFIG.json.key"
+        )
         command.set_defaults(function=function)
         if function is not verify:
             command.add_argument("--prefix", default="", help="only keys that start so")

@@ -78,6 +78,7 @@ def _mounted(port, path, size, log):
         store = Store(port.flash(path, size))
     except ValueError as error:
         raise ConfigError("store.size: %s" % error)
+    store.vault = port
     store.mount()
     if store.damaged:
         log.warning("metamanager", "store was damaged", "records", store.damaged)

@@ -6,7 +6,7 @@ Functions of a store, apart from it because a board borrows this module (`motele
 from micropython import const
 
 from motelet import borrow
-from motelet.kvrecord import StoreError
+from motelet.kvrecord import StoreError, is_secret
 
 _BATCH_MAX = const(64)
 
@@ -29,7 +29,7 @@ def batch(store, items):
             raw = store._encode(key)
             if value is None:
                 staged.append((raw, _DELETE, 0, b""))
-            elif len(value) <= store.chunk_size:
+            elif len(value) <= store.chunk_size and not is_secret(key):
                 staged.append((raw, _VALUE, 0, value))
             else:
                 # What counts is the record that names the chunks.

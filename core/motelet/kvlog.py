@@ -17,7 +17,7 @@ from struct import pack_into
 from micropython import const
 
 from motelet import borrow
-from motelet.kvrecord import StoreError, StoreFull, u16
+from motelet.kvrecord import StoreError, StoreFull, is_secret, u16
 
 __all__ = ["Store", "StoreError", "StoreFull"]
 
@@ -42,7 +42,8 @@ class Store:
 
     `damaged` counts the records and blocks found unreadable since mount, `retired` the blocks no longer
     used, `used` the pages that hold what is current, `spare` the blocks free to be opened.
-    `on_damage(block, page)` is called for each damage when it is set.
+    `on_damage(block, page)` is called for each damage when it is set. `vault` is what values of Secrets are
+    encrypted with (kvseal); without one they are refused with StoreError "seal".
 
     ValueError for a flash that no store fits. Whatever writes or borrows may raise MemoryError: nothing is
     lost by it, and the same call may be made again.
@@ -50,7 +51,7 @@ class Store:
 
     def __init__(self, flash):
         self.flash = flash
-        self.on_damage = None
+        self.on_damage = self.vault = None
         borrow("kvmount").prepare(self)
 
     def mount(self):
@@ -60,12 +61,12 @@ class Store:
     # Reading
 
     def get(self, key):
-        """The value as bytes, or None when there is none or it is damaged."""
+        """The value as bytes, or None when there is none, or it is damaged or encrypted with another key."""
         size = self._locate(key)
         if size < 0:
             return None
         if self._buf[0] == _STREAM:
-            return borrow("kvread").whole(self)
+            return borrow("kvread").whole(self, key)
         return bytes(self._view[8 : 8 + size])
 
     def length(self, key):
@@ -103,7 +104,7 @@ class Store:
 
     def put(self, key, value):
         """Store `value` (bytes-like). Durable when it returns. StoreFull, StoreError."""
-        if len(value) > self.chunk_size:
+        if len(value) > self.chunk_size or is_secret(key):
             borrow("kvstream").put(self, key, value)
         else:
             self._change(_VALUE, key, value, 0)

@@ -18,7 +18,8 @@ _OVERHEAD = const(12)
 _BLANK_SIZE = const(512)  # what is looked at once when a block is to be blank
 _FIRST_PAGE = const(2)
 _SPARE_LOW = const(4)
-_STREAM_SIZE = const(36)
+_STREAM_SIZE = const(36)  # of the payload of a stream record: the value's size, its digest
+_SEALED_SIZE = const(20)  # the value's size, the nonce
 
 _KEY = const(1)
 _STREAM = const(3)
@@ -262,10 +263,12 @@ class Recovery:
                 self.streams_of.pop(number, None)
         streams = {}
         for number, stream in self.streams_of.items():
-            if store._load(values[number]) != _STREAM_SIZE:
+            found = store._load(values[number])
+            if found != _STREAM_SIZE and found != _SEALED_SIZE:
                 self.flaky.append(values[number])
                 return False
-            count = -(-u32(store._buf, 8) // store.chunk_size)
+            size = store.chunk_size if found == _STREAM_SIZE else borrow("kvseal").chunk_size(store)
+            count = -(-u32(store._buf, 8) // size)
             locations = store._streams.get(stream, array(store._type))[:count]
             while len(locations) < min(count, store._blocks * store._per):
                 locations.append(0)

@@ -5,7 +5,7 @@ Below `kvlog`, `kvmount` and `kvstream`, so that the store can load the two othe
 
 
 class StoreError(Exception):
-    """The store refuses. `code`: "full", "key", "batch", "size", "digest" or "flash"."""
+    """The store refuses. `code`: "full", "key", "batch", "size", "digest", "seal" or "flash"."""
 
     def __init__(self, code, text):
         super().__init__(text)
@@ -17,6 +17,11 @@ class StoreFull(StoreError):
 
     def __init__(self):
         super().__init__("full", "store is full")
+
+
+def is_secret(key):
+    """Is it a Secret's, `<namespace>/secret/<name>`? The store keeps their values encrypted (kvseal)."""
+    return key.find("/secret/") == key.find("/") > 0
 
 
 def u16(buf, at):

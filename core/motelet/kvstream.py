@@ -9,7 +9,8 @@ from struct import pack_into
 
 from micropython import const
 
-from motelet.kvrecord import StoreError, StoreFull
+from motelet import borrow
+from motelet.kvrecord import StoreError, StoreFull, is_secret
 
 _STREAM = const(3)
 _CHUNK = const(4)
@@ -21,7 +22,8 @@ class Writer:
     """Made by `Store.writer(key, total)`. The key keeps its old value until `commit` returns.
 
     One chunk (`Store.chunk_size` bytes) is held in RAM. A `write` waits for at most one erase for each
-    chunk it completes. StoreFull when `total` bytes cannot fit.
+    chunk it completes. StoreFull when `total` bytes cannot fit, StoreError "seal" where a Secret cannot be
+    encrypted.
     """
 
     def __init__(self, store, key, total):
@@ -31,8 +33,13 @@ class Writer:
         self._total = total
         self._done = self._fill = self._stream = 0
         self._hash = hashlib.sha256()
-        self._buf = bytearray(min(store.chunk_size, total))
-        if store.used + -(-total // store.chunk_size) * (len(store._buf) // store._unit) > store._limit:
+        self._seal = None
+        size = store.chunk_size
+        if is_secret(key):
+            self._seal = borrow("kvseal").Seal(store, key, None, total)
+            size = self._seal.chunk_size
+        self._buf = bytearray(min(size, total))
+        if store.used + -(-total // size) * (len(store._buf) // store._unit) > store._limit:
             raise StoreFull()
         stream = 1
         while stream in store._streams:
@@ -58,9 +65,11 @@ class Writer:
     def _flush(self):
         store = self._store
         locations = store._streams[self._stream]
-        pages = store._pages(self._fill)
-        store._room(pages, pages, True)
         data = memoryview(self._buf)[: self._fill]
+        if self._seal is not None:
+            data = self._seal.close(len(locations), data)
+        pages = store._pages(len(data))
+        store._room(pages, pages, True)
         locations.append(store._append(_CHUNK, self._stream, len(locations), _ALONE, data))
         store.used += pages
         self._fill = 0
@@ -84,7 +93,7 @@ class Writer:
                 raise StoreError("digest", "digest differs")
             if self._fill:
                 self._flush()
-            payload = bytearray(4) + digest
+            payload = bytearray(4) + (digest if self._seal is None else self._seal.nonce)
             pack_into("<I", payload, 0, self._total)
             item = (self._store._encode(self._key), _STREAM, self._stream, payload)
         except BaseException:

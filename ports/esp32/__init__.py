@@ -16,6 +16,8 @@ from motelet.ports import net
 
 _EPOCH_2000 = const(946684800)  # where the chip's clock counts from, in seconds since 1970
 
+_CBC = const(2)  # a mode of cryptolib
+
 
 class Port:
     """The chip a gateway runs on. ports/README.md says what each member guarantees.
@@ -49,6 +51,14 @@ class Port:
 
     def random(self, n):
         return os.urandom(n)
+
+    def secret_key(self):
+        return borrow("ports.esp32.settings").secret_key()
+
+    def aes(self, key, iv):
+        from cryptolib import aes
+
+        return aes(key, _CBC, iv)
 
     def tls(self, ca_der, cert_der=None, key_der=None):
         authorities = borrow("ports.der").authorities(ca_der, cert_der)

@@ -6,6 +6,7 @@ the most):
     config     JSON: node, bridge {host, port, ..}, store, network, pins, .. (boards/README.md)
     secrets    JSON: what of it nobody is to see: {"token": .., "wifi": {"<ssid>": "<key>", ..}}
     ca cert key    DER, where the bridge's CA and the board's identity are given and not fetched by a token
+    seal       the key that Secrets are kept encrypted with, made at the first use
     crash      the end of the last traceback
     leaving    why the board restarted by its own will
 
@@ -13,6 +14,7 @@ the most):
 """
 
 import json
+import os
 
 from esp32 import NVS
 from micropython import const
@@ -86,9 +88,18 @@ def forget_token():
         put("secrets", json.dumps(secrets).encode())
 
 
+def secret_key():
+    """-> 32 bytes, made when there are none."""
+    key = get("seal")
+    if key is None:
+        key = os.urandom(32)
+        put("seal", key)
+    return key
+
+
 def erase():
-    """Back to a board that nobody has provisioned."""
-    for name in NAMES + ("crash", "leaving"):
+    """Back to a board that nobody has provisioned; nobody can read the Secrets in its store any more."""
+    for name in NAMES + ("seal", "crash", "leaving"):
         put(name, None)
 
 

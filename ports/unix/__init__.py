@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from motelet import borrow
 from motelet.ports import der, net
 
 if sys.implementation.name == "micropython":
@@ -22,7 +23,8 @@ class Port:
     name = "unix"
     built_ms = 0
 
-    def __init__(self):
+    def __init__(self, key_path=None):
+        self.key_path = key_path  # the file of `secret_key`
         self.clock = runtime.clock
         self._addresses = net.Addresses(self.clock)
 
@@ -40,6 +42,12 @@ class Port:
 
     def random(self, n):
         return os.urandom(n)
+
+    def secret_key(self):
+        return borrow("ports.unix.keyfile").key(self.key_path)
+
+    def aes(self, key, iv):
+        return runtime.aes(key, iv)
 
     def tls(self, ca_der, cert_der=None, key_der=None):
         return runtime.tls_context(der.authorities(ca_der, cert_der), cert_der, key_der)

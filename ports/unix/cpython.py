@@ -49,6 +49,28 @@ def status():
     return {"heap": os.sysconf("SC_PHYS_PAGES") * page, "heap_free": os.sysconf("SC_AVPHYS_PAGES") * page}
 
 
+class Aes:
+    """MicroPython's `cryptolib.aes` in CBC mode, of whole blocks."""
+
+    def __init__(self, key, iv):
+        try:
+            from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+        except ImportError:
+            raise ValueError("Python has no AES, the package cryptography has: pip install 'motelet[rpi]'")
+        self._cipher = Cipher(algorithms.AES(key), modes.CBC(iv))
+
+    def encrypt(self, data):
+        context = self._cipher.encryptor()
+        return context.update(data) + context.finalize()
+
+    def decrypt(self, data):
+        context = self._cipher.decryptor()
+        return context.update(data) + context.finalize()
+
+
+aes = Aes
+
+
 class Stream:
     """A non-blocking socket with MicroPython's stream methods."""
 

@@ -11,6 +11,7 @@ from motelet.ports.sockets import asyncio_host, stream, tls_context, tls_uncheck
 
 __all__ = [
     "Poller",
+    "aes",
     "asyncio_host",
     "clock",
     "open_serial",
@@ -27,6 +28,13 @@ _GET_FILENO = const(10)  # MP_STREAM_GET_FILENO, the request by which poll asks 
 _CLOSE = const(4)  # MP_STREAM_CLOSE
 _HUNG_UP = const(0x18)  # POLLERR | POLLHUP
 _EINVAL = const(22)
+_CBC = const(2)
+
+
+def aes(key, iv):
+    from cryptolib import aes
+
+    return aes(key, _CBC, iv)
 
 
 def status():

@@ -2,7 +2,8 @@
 
     micropython -X heapsize=160K -m motelet.ports.unix.run gateway.json
 
-File names in the configuration count from the folder of the configuration.
+File names in the configuration count from the folder of the configuration. The key that Secrets are kept
+encrypted with is made beside it, gateway.json.key.
 """
 
 import json
@@ -72,7 +73,9 @@ def main(argv, port=None, started=None):
         print("usage: run.py CONFIG.json", file=sys.stderr)
         return 2
     try:
-        gateway = Gateway(port or Port(), load(argv[1]))
+        port = port or Port()
+        port.key_path = argv[1] + ".key"
+        gateway = Gateway(port, load(argv[1]))
     except ConfigError as error:
         print("motelet gateway: %s" % error, file=sys.stderr)
         return 2

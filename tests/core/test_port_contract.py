@@ -5,6 +5,7 @@ import gc
 import os
 import socket
 import time
+from binascii import hexlify, unhexlify
 
 from motelet.loop import Loop
 from motelet.ports import der, net
@@ -456,6 +457,47 @@ def test_concatenated_certificates_are_cut_apart():
     assert der.split(longer + short + long) == [longer, short, long]
     for broken in (b"x", b"\x30", short + b"x", short + b"\x30\x04abc", long[:-1], b"\x30\x82\x01"):
         raises(ValueError, der.split, broken)
+
+
+@on_each_port
+def test_aes_is_aes(port):
+    # NIST SP 800-38A, F.2.5 and F.2.6: CBC-AES256, the first two blocks.
+    key = unhexlify("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+    iv = bytes(range(16))
+    plain = unhexlify("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51")
+    sealed = unhexlify("f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d")
+    assert port.aes(key, iv).encrypt(plain) == sealed
+    assert port.aes(key, iv).decrypt(sealed) == plain
+
+
+@on_each_port
+def test_the_key_of_secrets_is_made_once(port):
+    if port.name == "unix":
+        raises(ValueError, port.secret_key)
+        return
+    key = port.secret_key()
+    assert len(key) == 32 and key != bytes(32) and port.secret_key() == key
+    esp32.borrow("ports.esp32.settings").erase()
+    assert port.secret_key() != key
+
+
+def test_the_key_of_secrets_is_a_file_for_its_user_only():
+    path = "/tmp/motelet-%s.key" % hexlify(os.urandom(8)).decode()
+    try:
+        key = Port(path).secret_key()
+        assert len(key) == 32 and Port(path).secret_key() == key
+        assert os.stat(path)[0] & 0o777 == 0o600 and os.stat(path)[6] == 32
+        os.system("chmod 640 " + path)
+        assert "chmod 600" in str(raises(OSError, Port(path).secret_key))
+        os.system("chmod 600 %s; : > %s" % (path, path))
+        assert "no key" in str(raises(ValueError, Port(path).secret_key))
+        os.remove(path)
+        with open(path + ".new", "wb") as file:  # what a power cut left
+            file.write(b"half a key")
+        assert len(Port(path).secret_key()) == 32 and Port(path).secret_key() != key
+    finally:
+        os.remove(path)
+    assert raises(OSError, Port("/nonexistent/file.key").secret_key)
 
 
 @on_each_port

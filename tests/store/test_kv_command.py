@@ -5,6 +5,7 @@ import json
 import pytest
 
 from motelet.kvlog import Store
+from motelet.ports.unix import Port
 from motelet.ports.unix.flash import FileFlash
 from motelet.tools import cli, kv
 
@@ -62,6 +63,29 @@ def test_export(image, tmp_path, capsysbinary):
     numbered = [path.read_bytes() for path in folder.glob("key-*")]
     assert sorted(numbered) == [b"a name that is a folder too", b"climbs"]
     assert not (tmp_path / "climbs").exists()
+
+
+def test_secrets_need_the_key(image, tmp_path, capsysbinary):
+    key_file = tmp_path / "gateway.json.key"
+    store = Store(FileFlash(str(image), 12 * 4096, prog_size=64))
+    store.vault = Port(str(key_file))
+    store.mount()
+    store.put("default/secret/wifi", b"hunter2")
+    store.flash.close()
+    one = ["kv", "export", str(image), "--key", "default/secret/wifi"]
+    assert cli.main(["kv", "inspect", str(image)]) == 0
+    assert b"default/secret/wifi               7  encrypted" in capsysbinary.readouterr().out
+    assert cli.main(one) == 1
+    assert b"holds encrypted or damaged: default/secret/wifi" in capsysbinary.readouterr().err
+    assert cli.main(["kv", "verify", str(image)]) == 0
+    capsysbinary.readouterr()
+    assert cli.main([*one, "--key-file", str(key_file)]) == 0
+    assert capsysbinary.readouterr().out == b"hunter2"
+    (tmp_path / "wrong").write_bytes(b"k" * 31)
+    assert cli.main([*one, "--key-file", str(tmp_path / "wrong")]) == 1
+    assert b"is no key of 32 bytes" in capsysbinary.readouterr().err
+    assert cli.main(["kv", "export", str(image), "--to", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out/default/secret").exists()
 
 
 def test_mistakes(image, tmp_path, capsys):
