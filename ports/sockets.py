@@ -20,10 +20,21 @@ def tls_unchecked():
     return context
 
 
+def tls_server(authorities, cert_der, key_der):
+    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(bytes(cert_der), bytes(key_der))
+    context.verify_mode = tls.CERT_REQUIRED
+    for ca in authorities:
+        context.load_verify_locations(ca)
+    return context
+
+
 def stream(sock, context, server_name):
     if context is None:
         return sock
     # The handshake is made by the first writes and reads, once the connection is there.
+    if server_name is None:
+        return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
     return context.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False)
 
 

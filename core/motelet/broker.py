@@ -12,10 +12,11 @@ ends the connection.
 
 from micropython import const
 
-from motelet.loop import READ, STREAMS_MAX, WRITE
+from motelet.loop import READ, WRITE
 from motelet.mqtt import TOPIC_SIZE_MAX, Packets
 
-CLIENTS_MAX = 8
+CLIENTS_MAX = 8  # unless configured: what a board has room for
+CLIENTS_LIMIT = 250  # that can be configured
 SESSIONS_MAX = 8  # of clients that are away and will come again
 SUBSCRIPTIONS_MAX = 16  # of one client
 QUEUE_MAX = 16  # messages at QoS 1 for one client that are not acknowledged
@@ -71,7 +72,8 @@ class _Connection:
         self.stream = stream
         self.packets = Packets(size, PACKET_SIZE_MAX)
         self.session = self.will = self.user = None  # will: (topic, message, retain, QoS)
-        self.ready = True
+        self.ready = True  # there may be something to read
+        self.due = True  # there may be something to do
         self.held = False
         self.heard = now
         self.limit_ms = _CONNECT_MS
@@ -79,18 +81,19 @@ class _Connection:
         self._broker = broker
 
     def wake(self, events=0):
-        self.ready = True
+        self.ready = self.due = True
         self._broker.wake()
 
 
 class Broker:
     """Serves clients on `config`: host (the address of one interface, 127.0.0.1), port (1884), clients,
-    size (bytes of each of a client's two buffers, 512), and users: {name: {password, publish, subscribe}},
-    the last two lists of topic filters, all topics without them. Without users everybody may do everything.
+    size (bytes of each of a client's two buffers, 512), ca, cert and key (DER; then with TLS, and for clients
+    with a certificate of that CA only), and users: {name: {password, publish, subscribe}}, the last two lists
+    of topic filters, all topics without them. Without users everybody may do everything.
 
     `taken(topic, payload)` is given what clients publish to the filters of `subscribe`; False: it has no
-    room, and that client is held up until `wake`. ValueError for users without a password and for
-    more clients than the loop has streams for, OSError from `port.listen`.
+    room, and that client is held up until `wake`. ValueError for users without a password, for too many
+    clients and for certificates that are none, OSError from `port.listen`.
     """
 
     def __init__(self, port, loop, log, config, taken):
@@ -103,12 +106,16 @@ class Broker:
             if not isinstance(self._users[name].get("password"), str):
                 raise ValueError("broker: user %s has no password" % name)
         self._clients_max = config.get("clients", CLIENTS_MAX)
-        if not 0 < self._clients_max <= STREAMS_MAX - _OTHER_STREAMS:
-            raise ValueError(
-                "broker: clients %s, at most %d" % (self._clients_max, STREAMS_MAX - _OTHER_STREAMS)
-            )
+        if not isinstance(self._clients_max, int) or not 0 < self._clients_max <= CLIENTS_LIMIT:
+            raise ValueError("broker: clients %s, at most %d" % (self._clients_max, CLIENTS_LIMIT))
+        loop.streams_max = max(loop.streams_max, self._clients_max + _OTHER_STREAMS)
         self._size = config.get("size", 512)
-        self._listener = port.listen(config.get("host", "127.0.0.1"), config.get("port", 1884))
+        address = (config.get("host", "127.0.0.1"), config.get("port", 1884))
+        if "cert" in config:
+            context = port.tls_server(config["ca"], config["cert"], config["key"])
+            self._listener = port.listen(address[0], address[1], context)
+        else:
+            self._listener = port.listen(address[0], address[1])
         self._connections = []
         self._sessions = []  # the one whose client left first is the first to go
         self._retained = {}  # topic -> (message, QoS)
@@ -142,34 +149,52 @@ class Broker:
         self._task = task
         self._loop.watch(self._listener.stream, READ, self)
         connections = self._connections
+        clock = self._clock
+        check = clock.ticks_ms()  # when somebody may have been silent for too long
         while True:
             if self._waiting:
-                self._waiting = False
-                self._accept()
-            wait = 60000
+                self._waiting = self._accept()  # one a turn, and the others are served between
+                if self._waiting:
+                    task.wake()
+            now = clock.ticks_ms()
+            wait = clock.ticks_diff(check, now)
+            all_due = wait <= 0
+            if all_due:
+                wait = 60000
             i = len(connections)
             while i > 0:
                 i -= 1
                 if i < len(connections):  # who takes over a client id ends another connection
-                    wait = min(wait, self._turn(connections[i]))
+                    connection = connections[i]
+                    if all_due or connection.due or connection.held:
+                        wait = min(wait, self._turn(connection))
+            check = clock.ticks_add(now, wait)
             task.sleep(wait)
             yield
 
     def _accept(self):
+        """Take in one who wants to connect; -> False when nobody does."""
         stream = self._listener.accept()
         if stream is None:
-            return
+            return False
         if len(self._connections) >= self._clients_max:
             self._log.warning("broker", "too many clients", "at most", self._clients_max)
             stream.close()
-            return
-        connection = _Connection(self, stream, self._size, self._clock.ticks_ms())
+            return True
+        try:
+            connection = _Connection(self, stream, self._size, self._clock.ticks_ms())
+        except MemoryError:
+            self._log.error("broker", "no memory for a client", "clients", len(self._connections))
+            stream.close()
+            return True
         self._connections.append(connection)
         self._loop.watch(stream, READ, connection)
+        return True
 
     def _turn(self, connection):
         """Serve a client as far as it goes now; -> ms until it has been silent for too long."""
         packets = connection.packets
+        connection.due = False
         try:
             if connection.ready or connection.held:
                 connection.ready = False
@@ -179,7 +204,7 @@ class Broker:
                 self._pump(connection.session)
                 connection.ready = connection.held  # what was held for want of room may go on
             if connection.ready:
-                self.wake()
+                connection.wake()
             events = (0 if connection.held else READ) | (WRITE if packets._filled > packets._sent else 0)
             if events != connection.events:
                 connection.events = events
@@ -434,6 +459,7 @@ class Broker:
         elif not self._send(connection, 0x30 | retain, topic, msg):
             self._drop(session.name, topic)
         if connection is not None:
+            connection.due = True
             self.wake()
 
     def _send(self, connection, kind, topic, msg):
@@ -444,7 +470,7 @@ class Broker:
         try:
             packets.flush(connection.stream)
         except OSError:
-            connection.ready = True  # its own turn meets the error
+            connection.ready = connection.due = True  # its own turn meets the error
             return False
         return packets.send(kind, msg, topic)
 

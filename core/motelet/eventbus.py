@@ -15,7 +15,8 @@ class EventBus:
     """Runs on `loop`, between the broker that `config` names, DeviceTwin `twin` and the cloud.
 
     `config`: mqttMode (0, 1 or 2, the default); host, port, username, password, keepalive (s),
-    clientId for an external broker; broker, a dict, for the internal one; mqttQOS of what is published
+    clientId for an external broker, with TLS also ca and perhaps cert and key (DER); broker, a dict, for the
+    internal one; mqttQOS of what is published
     (as in KubeEdge 0 with the internal broker alone, else 1). ValueError for what cannot be used.
 
     `apps`, None unless there are pods: its `arrived(topic, payload)` is True for what is not for the cloud.
@@ -37,13 +38,14 @@ class EventBus:
         self.host = config.get("host", "127.0.0.1")
         self.port = config.get("port", 1883)
         self.qos = 1
+        self.context = None  # of TLS
         self._ruled = True  # those may be other ones now
         borrow("eventrules").start(self, port, loop, log, twin.store, node, config)
         self.task = loop.spawn("eventbus", self.run)
 
     def dial(self):
         """-> a stream to the external broker, for MQTTClient."""
-        return self._tcp(self.host, self.port)
+        return self._tcp(self.host, self.port, self.context, self.host)
 
     def upload(self):
         """-> the queue of messages for the cloud."""

@@ -55,6 +55,8 @@ def start(eventbus, port, loop, log, store, node, config):
 def _client(eventbus, port, loop, log, node, config):
     from motelet.mqtt import MQTTClient
 
+    if "ca" in config:
+        eventbus.context = port.tls(config["ca"], config.get("cert"), config.get("key"))
     client = MQTTClient(
         config.get("clientId", "hub-client-" + node),
         eventbus.dial,

@@ -82,6 +82,7 @@ class Loop:
         self._on_error = on_error
         self._tasks = []
         self._watchers = {}
+        self.streams_max = STREAMS_MAX  # where there is memory for more, whoever needs them raises it
         self.running = False
 
     def spawn(self, name, function):
@@ -103,14 +104,14 @@ class Loop:
         Called again for the same stream it replaces events and task. A stream is level-triggered:
         unwatch it when there is nothing to be done about it, and always before closing it.
         Anything with a method `wake(events)` may stand in for the task. RuntimeError when
-        STREAMS_MAX streams are watched already.
+        `streams_max` streams are watched already.
         """
         if stream in self._watchers:
             self.poller.modify(stream, events)
-        elif len(self._watchers) < STREAMS_MAX:
+        elif len(self._watchers) < self.streams_max:
             self.poller.register(stream, events)
         else:
-            raise RuntimeError("more than %d streams" % STREAMS_MAX)
+            raise RuntimeError("more than %d streams" % self.streams_max)
         self._watchers[stream] = task
 
     def unwatch(self, stream):

@@ -62,10 +62,13 @@ class Port:
     def udp(self, host, port):
         return runtime.stream(net.connect(self._addresses.next(host, port), net.DATAGRAMS), None, host)
 
-    def listen(self, host, port):
+    def tls_server(self, ca_der, cert_der, key_der):
+        return runtime.tls_server(der.authorities(ca_der, cert_der), cert_der, key_der)
+
+    def listen(self, host, port, context=None):
         from motelet.ports.listener import Listener
 
-        return Listener(host, port)
+        return Listener(host, port, context)
 
     def serial(self, path, baudrate, parity="N", stopbits=1):
         from motelet.ports.unix import serial

@@ -106,7 +106,10 @@ class Stream:
 
 
 class TlsStream(Stream):
-    """TLS over a socket that may still be connecting; the handshake goes on in reads and writes."""
+    """TLS over a socket that may still be connecting; the handshake goes on in reads and writes.
+
+    `server_name` None: this is the server's side.
+    """
 
     def __init__(self, sock, context, server_name):
         super().__init__(sock)
@@ -164,7 +167,10 @@ class TlsStream(Stream):
             except OSError:
                 return False
             self._tls = self._sock = self._context.wrap_socket(
-                self._sock, server_hostname=self._server_name, do_handshake_on_connect=False
+                self._sock,
+                server_side=self._server_name is None,
+                server_hostname=self._server_name,
+                do_handshake_on_connect=False,
             )
         return True
 
@@ -267,6 +273,16 @@ def tls_context(authorities, cert_der, key_der):
         context.load_verify_locations(cadata=ca)
     if cert_der is not None:
         _load_cert_chain(context, bytes(cert_der), bytes(key_der))
+    return context
+
+
+def tls_server(authorities, cert_der, key_der):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    for ca in authorities:
+        context.load_verify_locations(cadata=ca)
+    _load_cert_chain(context, bytes(cert_der), bytes(key_der))
     return context
 
 

@@ -7,7 +7,7 @@ import time
 
 from micropython import const
 
-from motelet.ports.sockets import asyncio_host, stream, tls_context, tls_unchecked
+from motelet.ports.sockets import asyncio_host, stream, tls_context, tls_server, tls_unchecked
 
 __all__ = [
     "Poller",
@@ -18,6 +18,7 @@ __all__ = [
     "status",
     "stream",
     "tls_context",
+    "tls_server",
     "tls_unchecked",
 ]
 

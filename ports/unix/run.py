@@ -16,15 +16,15 @@ from motelet.ports.unix import Port
 _NO_FILE = 2  # ENOENT
 
 
-def _read(folder, section, name):
-    """-> bytes of the file that section[name] names. Raises ConfigError naming the field."""
+def _read(folder, where, section, name):
+    """-> bytes of the file that section[name] names. Raises ConfigError naming the field, `where`.`name`."""
     try:
         with open(folder + section[name], "rb") as file:
             return file.read()
     except KeyError:
-        raise ConfigError("bridge.%s: missing, though bridge.ca is given" % name)
-    except OSError as error:
-        raise ConfigError("bridge.%s: %s: %s" % (name, section[name], error))
+        raise ConfigError("%s.%s: missing, though other parts of TLS are given" % (where, name))
+    except (OSError, TypeError) as error:  # TypeError: what is given is no text
+        raise ConfigError("%s.%s: %s: %s" % (where, name, section[name], error))
 
 
 def load(path):
@@ -41,15 +41,27 @@ def load(path):
     bridge = config.get("bridge") if isinstance(config, dict) else None
     if not isinstance(bridge, dict):
         raise ConfigError("%s: no section bridge" % path)
-    if "ca" in bridge:
-        for name in ("ca", "cert", "key"):
-            bridge[name] = _read(folder, bridge, name)
+    _certificates(folder, "bridge", bridge, "ca")
+    mqtt = config.get("mqtt")
+    if isinstance(mqtt, dict):
+        _certificates(folder, "mqtt", mqtt, "cert")
+        if "ca" in mqtt and "cert" not in mqtt:
+            mqtt["ca"] = _read(folder, "mqtt", mqtt, "ca")
+        if isinstance(mqtt.get("broker"), dict):
+            _certificates(folder, "mqtt.broker", mqtt["broker"], "cert")
     if "token_file" in bridge:
         _token_file(folder + bridge.pop("token_file"), bridge)
     store = config.get("store")
     if isinstance(store, dict) and isinstance(store.get("path"), str) and not store["path"].startswith("/"):
         store["path"] = folder + store["path"]
     return config
+
+
+def _certificates(folder, where, section, first):
+    """Read the three files of TLS, if there is `first`."""
+    if first in section:
+        for name in ("ca", "cert", "key"):
+            section[name] = _read(folder, where, section, name)
 
 
 def _token_file(path, bridge):

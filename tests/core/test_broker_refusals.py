@@ -146,7 +146,12 @@ def test_a_packet_in_pieces_and_a_stream_that_breaks():
 
 
 def test_a_configuration_that_cannot_be_served_is_refused():
-    for config in ({"users": {"u": {}}}, {"clients": 0}, {"clients": 64}):
+    for config in (
+        {"users": {"u": {}}},
+        {"clients": 0},
+        {"clients": broker.CLIENTS_LIMIT + 1},
+        {"clients": "8"},
+    ):
         raises(ValueError, make, config)
 
 

@@ -39,6 +39,11 @@ def say(*words):
 def main(path):
     with open(path) as file:
         config = json.load(file)
+    for section in (config["mqtt"], config["mqtt"].get("broker", {})):
+        for name in ("ca", "cert", "key"):
+            if name in section:
+                with open(section[name], "rb") as file:
+                    section[name] = file.read()
     port = Port()
     bus = Bus()
     loop = Loop(port.clock, port.poller(), failed)

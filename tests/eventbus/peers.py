@@ -51,12 +51,12 @@ class Gateway:
 
 
 @contextmanager
-def gateway(interpreter: str, folder: Path, mqtt: dict[str, Any]) -> Iterator[Gateway]:
+def gateway(interpreter: str, folder: Path, mqtt: dict[str, Any], heap: str = HEAP) -> Iterator[Gateway]:
     """A gateway whose store is in `folder`, with the device default/dev1."""
     devices = [["default/device/dev1", device("temperature", "setpoint")]]
     config = folder / "gateway.json"
     config.write_text(json.dumps({"store": str(folder / "flash.bin"), "mqtt": mqtt, "devices": devices}))
-    with _running(interpreter, config) as process:
+    with _running(interpreter, config, heap) as process:
         running = Gateway(process)
         try:
             yield running
@@ -65,7 +65,7 @@ def gateway(interpreter: str, folder: Path, mqtt: dict[str, Any]) -> Iterator[Ga
 
 
 @contextmanager
-def _running(interpreter: str, config: Path) -> Iterator["subprocess.Popen[str]"]:
+def _running(interpreter: str, config: Path, heap: str) -> Iterator["subprocess.Popen[str]"]:
     if interpreter == "cpython":
         with interpreters.running(interpreter, GATEWAY, str(config)) as process:
             yield process
@@ -77,18 +77,19 @@ def _running(interpreter: str, config: Path) -> Iterator["subprocess.Popen[str]"
         pytest.skip(NOTE_MISSING)
     # What a board is given, in the heap that the demo's gateway has.
     mpy.build(BUILD, mpy.BOARD_OPT_LEVEL, beside={GATEWAY.name: GATEWAY})
-    command = [*found, "-X", f"heapsize={HEAP}", "-m", GATEWAY.stem, str(config)]
+    command = [*found, "-X", f"heapsize={heap}", "-m", GATEWAY.stem, str(config)]
     environment = mpy.environment(BUILD)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         yield process
 
 
 @contextmanager
-def mosquitto(port: int) -> Iterator[None]:
-    """The broker, answering, on `port` of this computer only."""
+def mosquitto(port: int, config: Path | None = None) -> Iterator[None]:
+    """The broker, answering, on `port` of this computer only, which `config` must name if it is given."""
     program = fetch.mosquitto()
+    options = ["-p", str(port)] if config is None else ["-c", str(config)]
     with subprocess.Popen(
-        [*program.command, "-p", str(port)], env=program.environment, stderr=subprocess.DEVNULL
+        [*program.command, *options], env=program.environment, stderr=subprocess.DEVNULL
     ) as process:
         try:
             _wait_for(port, process)
@@ -127,7 +128,7 @@ class Application:
         if topics:
             self.client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in topics])
         self.client.on_subscribe = lambda *_: subscribed.put(True)
-        self.client.connect("127.0.0.1", port)
+        self.client.connect("localhost" if "tls_set_context" in options else "127.0.0.1", port)
         self.client.loop_start()
         if topics:
             subscribed.get(timeout=WAIT_S)
@@ -156,9 +157,9 @@ class Application:
         self.say(topic, payload, qos)
         return [self.hear() for _ in range(answers)]
 
-    def until_answered(self) -> None:
+    def until_answered(self, wait_s: float = WAIT_S) -> None:
         """Ask for the members of the node until its gateway, which may still be connecting, answers."""
-        end = time.monotonic() + WAIT_S
+        end = time.monotonic() + wait_s
         knocks = 0
         while time.monotonic() < end:
             knocks += 1

@@ -28,7 +28,7 @@ class Gateway(World):
         self.out = self.bus["eventbus"]
         self.put(resource=RESOURCE)
 
-    def tcp(self, host, port):
+    def tcp(self, host, port, context=None, server_name=None):
         self.asked = (host, port)
         mine, theirs = MemoryStream.pair(1024)
         self.links.append(theirs)

@@ -1,6 +1,8 @@
 """The internal broker of a gateway on each interpreter, with paho-mqtt and umqtt.simple as applications."""
 
+import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import interpreters
@@ -12,6 +14,7 @@ from motelet.tools import mpy
 
 TOPICS = ("$hw/events/device/+/+/twin/+/+", "$hw/events/node/+/membership/get/result")
 CLIENTS = 6
+MANY = 100
 
 
 @pytest.mark.parametrize("interpreter", interpreters.NAMES)
@@ -91,3 +94,37 @@ def test_umqtt_on_micropython_as_application(interpreter: str, tmp_path: Path) -
             check=False,
         )
         assert done.stdout.split("\n")[-2:] == ["done", ""], done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interpreter", interpreters.NAMES)
+def test_a_linux_gateway_holds_a_hundred_clients(interpreter: str, tmp_path: Path) -> None:
+    port = free_port()
+    config = {"mqttMode": 0, "broker": {"port": port, "clients": MANY}}
+    with gateway(interpreter, tmp_path, config, heap="1M"), ExitStack() as stack:
+        crowd = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(MANY)]
+        for number, client in enumerate(crowd):
+            client.settimeout(WAIT_S)
+            client.sendall(packet(0x10, b"\0\4MQTT\4\2\0\x3c" + string(f"c{number}")))
+            assert client.recv(4) == b"\x20\2\0\0"
+            client.sendall(packet(0x82, b"\0\1" + string("to/all") + b"\0"))
+            assert client.recv(5) == b"\x90\3\0\1\0"
+        with socket.create_connection(("127.0.0.1", port)) as more:
+            more.settimeout(WAIT_S)
+            assert more.recv(1) == b"", "one more than the limit is sent away"
+        for client in crowd[:3]:
+            message = packet(0x30, string("to/all") + b"hello")
+            client.sendall(message)
+            for each in crowd:
+                heard = b""
+                while len(heard) < len(message):
+                    heard += each.recv(len(message) - len(heard))
+                assert heard == message
+
+
+def string(text: str) -> bytes:
+    return len(text).to_bytes(2, "big") + text.encode()
+
+
+def packet(kind: int, body: bytes) -> bytes:
+    return bytes((kind, len(body))) + body
