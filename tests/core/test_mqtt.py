@@ -21,7 +21,7 @@ class World:
         self.errors = []
         self.lines = []
         self.links = []
-        self.buf = bytearray(2048)
+        self.buf = bytearray(1024)
         self.got = []
         self.takes = True
         self.refuse = None
@@ -39,7 +39,7 @@ class World:
     def dial(self):
         if self.refuse:
             raise self.refuse
-        mine, theirs = MemoryStream.pair(2048)
+        mine, theirs = MemoryStream.pair(1024)
         self.links.append(theirs)
         return mine
 
