@@ -22,7 +22,7 @@ help:
 	@echo 'make format      put the formatting right'
 	@echo 'make bench       the figures, into build/bench.jsonl (ARGS: names or parts of names)'
 	@echo 'make image       what a board is given, into build/image (BOARD=ESP32_GENERIC, ..)'
-	@echo 'make torture     cut the power of the store, again and again (ARGS=--help tells how often)'
+	@echo 'make torture     cut the power of the store, and simulate faults of the whole system, for half an hour'
 	@echo 'make clean       remove what the above made here'
 
 demo: $(READY)
@@ -41,7 +41,10 @@ test-quick: $(READY)
 	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 torture: $(READY)
+	@rm -f build/torture.jsonl
 	@$(BIN)/motelet torture $(ARGS)
+	@$(BIN)/motelet simulate --seeds 2000 --output build/torture.jsonl
+	@$(BIN)/python -m motelet.tools.planted
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --output-format concise . || { echo 'wrongly formatted, see: make format'; exit 1; }

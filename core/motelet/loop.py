@@ -136,9 +136,11 @@ class Loop:
         Returns how many tasks ran. Streams are asked at every step, so a task that is always ready
         delays the others by no more than its own turn.
         """
-        wait = self.due()
-        if wait < 0 or 0 <= dt_ms < wait:
-            wait = dt_ms
+        wait = dt_ms
+        if dt_ms:
+            wait = self.due()
+            if wait < 0 or 0 < dt_ms < wait:
+                wait = dt_ms
         for stream, events in self.poller.ipoll(wait):
             self._watchers[stream].wake(events)
         now = self.clock.ticks_ms()

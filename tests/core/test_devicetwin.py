@@ -102,6 +102,66 @@ def test_what_the_cloud_refuses_is_not_sent_again():
     assert world.reports() == []
     world.twin.reported(lamp.properties[0], 2)
     assert world.reports() == [("level", 2)]
+    world.twin.in_step()
+    assert world.reports() == []
+
+
+def test_what_the_cloud_refused_is_sent_again_when_both_are_in_step():
+    world = World()
+    lamp = world.put(prop("level"))
+    world.twin.reported(lamp.properties[0], 1)
+    world.twin.state(lamp, "online")
+    for _ in range(2):
+        item = world.twin.next_report()
+        world.twin.sent(item)
+        world.twin.refused(item, 6, "not a device of this node")
+    assert world.reports() == []
+    world.twin.in_step()
+    assert sorted(world.reports()) == [("level", 1), ("state", "online")]
+    world.twin.in_step()
+    assert world.reports() == []
+
+
+def test_what_the_cloud_refused_is_sent_again_with_another_spec():
+    world = World()
+    lamp = world.put(prop("level"))
+    world.twin.reported(lamp.properties[0], 1)
+    item = world.twin.next_report()
+    world.twin.sent(item)
+    world.twin.refused(item, 7, "no property level")
+    world.put(prop("level", desired="2"))
+    assert world.reports() == [("level", 1)]
+
+
+def test_a_device_that_cannot_be_read_is_reported_anew_with_another_spec():
+    # The object may be another one of the same name, whose status is empty.
+    world = World()
+    lamp = world.put(prop("level"))
+    world.twin.reported(lamp.properties[0], 1)
+    world.twin.state(lamp, "offline", "no answer")
+    world.reports()
+    world.put(prop("level", desired="2"))
+    assert sorted(world.reports()) == [("level", 1), ("state", "offline")]
+
+
+def test_what_is_wrong_with_a_spec_is_said_until_there_is_another():
+    world = World()
+    lamp = world.put(prop("level"))
+    world.twin.state(lamp, "online")
+    world.put(prop("level", collectCycle=5))
+    reason = lamp.reason
+    assert world.twin.devices == {lamp.id: lamp} and "collectCycle 5" in reason
+    world.reports()
+    # The mapper still serves it, as it was before.
+    world.twin.state(lamp, "offline", "no answer")
+    assert (lamp.state, lamp.reason) == ("offline", reason)
+    world.twin.state(lamp, "online", "")
+    assert (lamp.state, lamp.reason) == ("online", reason)
+    world.put(prop("level", collectCycle=6))
+    assert "collectCycle 6" in lamp.reason
+    new = world.put(prop("level"))
+    assert (new.state, new.reason) == ("online", "")
+    assert ("state", "online") in world.reports()
 
 
 def test_looking_for_a_report_allocates_nothing():

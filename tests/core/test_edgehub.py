@@ -161,6 +161,20 @@ def test_a_device_state_is_reported_with_its_reason():
     ]
 
 
+def test_a_reason_is_cut_to_what_the_link_takes():
+    world = World()
+    cloud = world.connect()
+    device = Device("default/device/d1")
+    device.state, device.time_ms = "offline", 5
+    seq = 0
+    for reason, said in (("a" * 300, "a" * 200), ("\u20ac" * 67, "\u20ac" * 66), ("a" * 200, "a" * 200)):
+        seq += 1
+        device.reason = reason
+        world.reports.ready.append(device)
+        world.task.wake()
+        assert cloud.heard()[-1] == [protocol.STATE, seq, 1, "offline", 5, said]
+
+
 def test_the_window_bounds_what_is_not_acknowledged():
     world = World()
     cloud = world.connect()

@@ -2,6 +2,7 @@
 
 from motelet import attach, device
 from motelet.cbor import Writer
+from motelet.device import UNUSABLE
 from motelet.devload import load
 from motelet.loop import Loop
 from motelet.mappers import CHANGED, DOWN, REFUSED, SAME, SILENT, Mapper
@@ -426,6 +427,17 @@ def test_a_write_that_is_refused_is_not_repeated():
     assert world.twin.told("state")[1:] == [
         ("state", "default/d", "online", "a: desired 30: illegal data value")
     ]
+
+
+def test_what_is_wrong_with_the_spec_is_not_the_mappers_to_take_back():
+    world = World(a=20)
+    device = world.add(prop("a"))
+    world.run(1000)
+    device.flags |= UNUSABLE
+    device.reason = "collectCycle 5 is not in 10..86400000"
+    world.twin.told("state")
+    world.run(5000)
+    assert world.twin.told("state") == []
 
 
 def test_a_write_that_failed_in_the_device_is_repeated_with_each_cycle():

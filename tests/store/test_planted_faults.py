@@ -119,10 +119,12 @@ class StreamBeforeItsChunks(Store):
             super()._sync()
 
 
+@pytest.mark.planted
 def test_acknowledge_before_flush():
     assert "put" in str(caught("put", "nor32", AcknowledgesBeforeFlush))
 
 
+@pytest.mark.planted
 def test_no_crc(monkeypatch):
     residue = next(value for name, value in vars(kvlog).items() if name == "_RESIDUE")
     real = kvlog.crc32
@@ -145,18 +147,22 @@ class Lenient(int):
     __hash__ = int.__hash__
 
 
+@pytest.mark.planted
 def test_sync_skipped():
     assert caught("put", "file32", SkipsSync)
 
 
+@pytest.mark.planted
 def test_sync_before_the_write():
     assert caught("put", "file32", SyncsBeforeWriting)
 
 
+@pytest.mark.planted
 def test_batch_without_commit_record():
     assert caught("batch", "nor32", BatchWithoutCommitRecord)
 
 
+@pytest.mark.planted
 def test_old_block_erased_before_the_copy_is_durable(monkeypatch):
     real = kvblock.open
 
@@ -169,6 +175,7 @@ def test_old_block_erased_before_the_copy_is_durable(monkeypatch):
     assert caught("mount", "file32", FreesBeforeTheCopyIsDurable)
 
 
+@pytest.mark.planted
 def test_old_block_erased_before_it_is_copied(monkeypatch):
     real = kvblock.compact
 
@@ -185,10 +192,12 @@ def test_old_block_erased_before_it_is_copied(monkeypatch):
     assert caught("compaction", "nor32", ErasesBeforeTheCopy)
 
 
+@pytest.mark.planted
 def test_stream_before_its_chunks():
     assert caught("stream", "file32", StreamBeforeItsChunks, seed=10)
 
 
+@pytest.mark.planted
 def test_half_programmed_end_is_trusted(monkeypatch):
     # The last record is not written again, though its bits may be unsure.
     monkeypatch.setattr(kvmount.Recovery, "_settle", lambda self, kept, void, replaced: True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,14 @@ class Figure:
     def line(self) -> str:
         """The figure as a line of build/bench.jsonl."""
         return json.dumps(asdict(self))
+
+
+def append(path: Path, figures: Iterable[Figure]) -> None:
+    """Add the figures to a file that may not be there yet, a line each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for figure in figures:
+            print(figure.line(), file=file)
 
 
 def quantiles(name: str, samples: Sequence[float], unit: str) -> Iterator[Figure]:

@@ -101,10 +101,12 @@ class SimulatedPort:
         return self._streams
 
     def ticks_ms(self) -> int:
-        return (self._board.clock() // MS + self._board.ticks_base) % _PERIOD
+        board = self._board
+        now, until = board.schedule.now, board.busy_until
+        return ((now if now > until else until) // MS + board.ticks_base) & (_PERIOD - 1)
 
     def ticks_diff(self, later: int, earlier: int) -> int:
-        return (later - earlier + _HALF) % _PERIOD - _HALF
+        return (later - earlier + _HALF & _PERIOD - 1) - _HALF
 
     def ticks_add(self, ticks: int, ms: int) -> int:
         if not -_HALF < ms < _HALF:
@@ -152,6 +154,7 @@ class Board:
         door: Door,
         rng: random.Random,
         say: Callable[[str, str], None],
+        look: Callable[[Board], None],
     ) -> None:
         self.number = number
         self.name = f"board-{number}"
@@ -159,7 +162,7 @@ class Board:
         self.rng = rng
         self.keeps_time = number % 2 == 0
         self.ticks_base = rng.randrange(_PERIOD) if number % 3 else _PERIOD - rng.randrange(1200_000)
-        self.path = Path(schedule, number, rng)
+        self.path = Path(schedule, number, rng, lambda: look(self))
         self.endpoints: dict[str, Endpoint] = {}
         self.flash = Flash(self)
         self.slow_until = 0
@@ -174,7 +177,7 @@ class Board:
         self._cloud = cloud
         self._door = door
         self._say = say
-        self._until = 0  # the board is busy
+        self.busy_until = 0
         self._next = -1  # when it is stepped
         self._streams: list[Any] = []
         self._published = 0
@@ -183,15 +186,15 @@ class Board:
 
     def clock(self) -> int:
         """Microseconds of the schedule at which the board believes to be."""
-        return max(self.schedule.now, self._until)
+        return max(self.schedule.now, self.busy_until)
 
     def busy(self, duration: int) -> None:
         """What the board does now takes so many microseconds."""
-        self._until = self.clock() + duration
+        self.busy_until = self.clock() + duration
 
     def wake(self) -> None:
         """Something has come."""
-        self._step_at(max(self.schedule.now, self._until))
+        self._step_at(max(self.schedule.now, self.busy_until))
 
     def _step_at(self, time: int) -> None:
         if self.gateway is not None and (self._next < 0 or time < self._next):
@@ -221,7 +224,7 @@ class Board:
         """Start from flash."""
         if self.gateway is not None:
             return
-        self._until = self.schedule.now
+        self.busy_until = self.schedule.now
         self.flash.reseed(f"{self.name} {self.boots}")
         self.boots += 1
         self.port = SimulatedPort(self)

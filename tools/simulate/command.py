@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from motelet.tools.bench.figures import Figure
+from motelet.tools.bench.figures import Figure, append
 from motelet.tools.simulate.simulation import Outcome, Scale, Simulation
 
 DEFAULT = Scale()
@@ -33,7 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=int, default=DEFAULT.devices, metavar="N", help="devices of each (10)"
     )
-    parser.add_argument("--no-faults", action="store_true", help="let nothing go wrong")
+    parser.add_argument(
+        "--fault-every",
+        type=float,
+        default=DEFAULT.fault_every,
+        metavar="S",
+        help="seconds between two faults, on average; 0 for none (60)",
+    )
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="write what happens, a line each; with one seed"
     )
@@ -49,7 +55,7 @@ when a promise was broken; what is printed then replays it.
 
 def run(args: argparse.Namespace) -> int:
     """Run the seeds; -> exit status."""
-    scale = Scale(args.minutes, args.gateways, args.devices, not args.no_faults)
+    scale = Scale(args.minutes, args.gateways, args.devices, args.fault_every)
     seeds = range(args.seed, args.seed + args.seeds)
     if args.trace is not None:
         if len(seeds) != 1:
@@ -83,14 +89,8 @@ def report(found: Iterable[Outcome], scale: Scale, started: float, output: Path 
         speed = f"{virtual / seconds:.0f} times as fast as time"
         print(f"{len(done)} seeds, {failures} failures, {seconds:.0f} s, {speed}")
         if output is not None:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            with output.open("a") as file:
-                for figure in (
-                    Figure("sim.seeds", len(done), "count"),
-                    Figure("sim.failed", failures, "count"),
-                    Figure("sim.speedup", round(virtual / seconds, 1), "x", len(done)),
-                ):
-                    print(figure.line(), file=file)
+            seeds = Figure("sim.seeds", len(done), "count")
+            append(output, (seeds, Figure("sim.speedup", round(virtual / seconds, 1), "x", len(done))))
     return 1 if any(each.failure for each in done) else 0
 
 
@@ -118,8 +118,8 @@ def _told(outcome: Outcome, scale: Scale) -> Outcome:
 def replay(seed: int, scale: Scale) -> str:
     """The command that does it again."""
     changed = [
-        f" --{name} {getattr(scale, name):g}"
-        for name in ("minutes", "gateways", "devices")
+        f" --{name.replace('_', '-')} {getattr(scale, name):g}"
+        for name in ("minutes", "gateways", "devices", "fault_every")
         if getattr(scale, name) != getattr(DEFAULT, name)
     ]
-    return f"motelet simulate --seed {seed}{''.join(changed)}{'' if scale.faults else ' --no-faults'}"
+    return f"motelet simulate --seed {seed}{''.join(changed)}"

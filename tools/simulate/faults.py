@@ -1,4 +1,4 @@
-"""What goes wrong, one thing a minute on average, and for how long."""
+"""What goes wrong, how often, and for how long."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from motelet.tools.simulate.bridge import Bridge
 from motelet.tools.simulate.cloud import Cloud
 from motelet.tools.simulate.schedule import MINUTE, MS, SECOND, SHARED, Schedule
 
-EVERY = MINUTE
-
 
 class Faults:
     """Draws faults until `stop`; `count` of them were made."""
@@ -26,7 +24,9 @@ class Faults:
         cloud: Cloud,
         rng: random.Random,
         say: Callable[[str, str], None],
+        every: int,
     ) -> None:
+        """`every`: microseconds between two of them, on average."""
         self.count = 0
         self._running = True
         self._schedule = schedule
@@ -35,6 +35,7 @@ class Faults:
         self._cloud = cloud
         self._rng = rng
         self._say = say
+        self._every = every
         self._kinds = (
             self._lose_connections,
             self._half_open,
@@ -59,7 +60,9 @@ class Faults:
             board.flash.count()
 
     def _next(self) -> None:
-        self._schedule.at(self._schedule.now + round(self._rng.expovariate(1) * EVERY), SHARED, self._make)
+        self._schedule.at(
+            self._schedule.now + round(self._rng.expovariate(1) * self._every), SHARED, self._make
+        )
 
     def _make(self) -> None:
         if self._running:

@@ -55,6 +55,8 @@ class Ledger:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self.over = False
+        """The simulation has ended, and what is cleared away is nobody's fault."""
         self.things: dict[str, Thing] = {}
         self.events: set[str] = set()  # what applications handed to a board and may not be lost
         self.dropped: set[str] = set()
@@ -64,7 +66,7 @@ class Ledger:
 
     def fail(self, text: str) -> None:
         """A promise was broken."""
-        if self.schedule.failure is None:
+        if self.schedule.failure is None and not self.over:
             self.schedule.failure = InvariantError(f"at {self.schedule.now / SECOND:.3f} s: {text}")
 
     # -- devices -----------------------------------------------------------------------------

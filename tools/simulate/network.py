@@ -28,10 +28,12 @@ _FIN = b""
 class Path:
     """The way between one board and the bridge, which all connections of the board share."""
 
-    def __init__(self, schedule: Schedule, actor: int, rng: random.Random) -> None:
+    def __init__(self, schedule: Schedule, actor: int, rng: random.Random, look: Callable[[], None]) -> None:
+        """`look()` is called whenever something has arrived at either end."""
         self.schedule = schedule
         self.actor = actor
         self.rng = rng
+        self.look = look
         self.latency = rng.randrange(5 * MS, 60 * MS)
         self.cut_until = 0
         self.connections: list[Connection] = []
@@ -87,6 +89,7 @@ class _Way:
             path.schedule.at(self._chunks[0][0], path.actor, self._arrive, turn)
         if not self.lost:
             self._arrived(data)
+            path.look()
 
 
 class Connection:

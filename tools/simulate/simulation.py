@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from cloud_bridge.backends.base import DEVICE, Key
+from motelet.edgehub import WINDOW
+from motelet.protocol import WINDOW_MAX
 from motelet.tools.simulate.board import Board
 from motelet.tools.simulate.bridge import Bridge
 from motelet.tools.simulate.cloud import Cloud
@@ -19,7 +21,7 @@ from motelet.tools.simulate.faults import Faults
 from motelet.tools.simulate.field import SETPOINT
 from motelet.tools.simulate.ledger import InvariantError, Ledger
 from motelet.tools.simulate.network import Door
-from motelet.tools.simulate.schedule import MINUTE, SECOND, SHARED, Schedule
+from motelet.tools.simulate.schedule import MINUTE, SECOND, Schedule
 from motelet.tools.simulate.workload import Workload
 from motelet.uploads import UPLOADS_MAX
 
@@ -30,12 +32,15 @@ LOOK_EVERY = 10 * SECOND
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is simulated: `minutes` with faults, on so many boards with so many devices each."""
+    """How much is simulated: `minutes` with a fault every `fault_every` seconds on average (0: none).
+
+    `gateways` boards have `devices` each.
+    """
 
     minutes: float = 30
     gateways: int = 20
     devices: int = 10
-    faults: bool = True
+    fault_every: float = 60
 
 
 @dataclass
@@ -83,6 +88,7 @@ class Simulation:
                 self.door,
                 self._rng(f"board {number}"),
                 self.say,
+                self._look,
             )
             for number in range(scale.gateways)
         ]
@@ -109,6 +115,7 @@ class Simulation:
             outcome.failure = str(error)
         finally:
             self._running = False
+            self.ledger.over = True
             self.schedule.failure = None
             loop.run_until_complete(self._end())
             loop.close()
@@ -131,11 +138,11 @@ class Simulation:
         await self.bridge.start()
         for board in self.boards:
             board.power_on()
-        self._look()
         end = self.scale.minutes * 60
-        if self.scale.faults:
+        if self.scale.fault_every:
+            every = round(self.scale.fault_every * SECOND)
             self.faults = Faults(
-                self.schedule, self.boards, self.bridge, self.cloud, self._rng("faults"), self.say
+                self.schedule, self.boards, self.bridge, self.cloud, self._rng("faults"), self.say, every
             )
         await asyncio.sleep(end)
         if self.faults:
@@ -201,27 +208,22 @@ class Simulation:
 
     # -- what has to be true -----------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Look whether everything is within its bounds, again and again."""
-        for board in self.boards:
-            if board.gateway is None or not board.gateway.edgehub.connected:
-                continue
-            hub = board.gateway.edgehub
-            if hub._tx_seq - hub._tx_acked > len(hub._window):
-                self.ledger.fail(f"{board.name}: {hub._tx_seq - hub._tx_acked} messages under way")
-            if hub.uploads is not None and len(hub.uploads) > UPLOADS_MAX:
-                self.ledger.fail(f"{board.name}: {len(hub.uploads)} messages wait in flash")
-        self._look_at_bridge()
-        self.schedule.at(self.schedule.now + LOOK_EVERY, SHARED, self._look)
+    def _look(self, board: Board) -> None:
+        """Look whether everything about a board is within its bounds."""
+        bridge, gateway = self.bridge.hub, board.gateway
+        link = bridge._links.get(board.name) if bridge is not None else None
+        if link is not None:
+            self._bound(board, "messages under way to it", len(link.session._delivery._sent), WINDOW)
+            self._bound(board, "open messages of it", len(link.session._intake._open), WINDOW_MAX)
+        if gateway is not None and gateway.edgehub.connected:
+            hub = gateway.edgehub
+            self._bound(board, "messages under way from it", hub._tx_seq - hub._tx_acked, WINDOW)
+            if hub.uploads is not None:
+                self._bound(board, "messages in its flash", len(hub.uploads), UPLOADS_MAX)
 
-    def _look_at_bridge(self) -> None:
-        links = self.bridge.hub._links if self.bridge.hub is not None else {}
-        for name, link in links.items():
-            delivery, intake = link.session._delivery, link.session._intake
-            if len(delivery._sent) > delivery._window:
-                self.ledger.fail(f"bridge: {len(delivery._sent)} messages under way to {name}")
-            if len(intake._open) > intake._window:
-                self.ledger.fail(f"bridge: {len(intake._open)} messages of {name} are open")
+    def _bound(self, board: Board, what: str, count: int, limit: int) -> None:
+        if count > limit:
+            self.ledger.fail(f"{board.name}: {count} {what}, at most {limit}")
 
     def _wrong(self, workload: Workload) -> Iterator[str]:
         """What is not as it should be when all is quiet."""

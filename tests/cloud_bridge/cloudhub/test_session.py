@@ -339,6 +339,33 @@ def test_another_version_of_what_was_refused_is_sent():
     assert board.held == {LAMP: "v2"}
 
 
+def test_what_found_no_room_is_offered_again_when_asked_to():
+    board = SimulatedBoard()
+    board.accept = lambda resource, data: (p.STORAGE_FULL, "full")
+    session = new_session(desired(lamp="v1"))
+    board.hello()
+    run(session, board)
+    board.accept = lambda resource, data: None
+    run(session, board)
+    assert board.held == {}
+    assert session.offer_again()
+    run(session, board)
+    assert board.held == {LAMP: "v1"}
+    assert not session.offer_again()
+
+
+def test_synced_is_said_again_after_a_report_of_what_was_not_known():
+    session = opened(desired())
+    tell(session, p.NAME, 1, LAMP, None)
+    tell(session, p.STATE, 1, 1, "online", NOW, "")
+    session.settle(1, Refusal(p.NOT_YOURS, "not a device of this node"))
+    assert [each[0] for each in drain(session)] == [p.NACK, p.ACK]
+    session.desire(desired())
+    assert drain(session) == [[p.SYNCED]]
+    session.desire(desired())
+    assert drain(session) == []
+
+
 def test_what_found_no_room_is_tried_again_once_there_may_be_some():
     board = SimulatedBoard()
     board.flash = {PUMP: ("v1", b"")}

@@ -74,6 +74,14 @@ def test_equal_content_is_an_equal_version_whatever_the_order():
     assert len(join(device(), model()).content.version) == 16
 
 
+def test_another_object_of_the_same_name_is_another_version():
+    first, second = device(), device()
+    second["metadata"] = {**second["metadata"], "uid": "8f7c"}
+    contents = [join(each, model()).content for each in (first, second)]
+    assert contents[0].data == contents[1].data
+    assert contents[0].version != contents[1].version
+
+
 def test_a_property_that_is_not_listed_is_there_if_the_model_says_where_it_is():
     assert [each["name"] for each in joined(device(properties=None))["properties"]] == ["power", "level"]
 
