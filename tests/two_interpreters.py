@@ -28,6 +28,7 @@ HELPERS = [
     for path in sorted((Path(__file__).parent / "core").glob("*.py"))
     if not path.name.startswith("test_") and path.name != "conftest.py"
 ]
+HELPERS.append(mpy.package_folder("motelet.tools") / "simboard" / "esp_doubles.py")
 PORTS = ("unix", "esp32")
 NOTE_MISSING = "PyPI has no MicroPython for this computer: core was tested on CPython only"
 

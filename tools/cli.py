@@ -45,6 +45,9 @@ COMMANDS = {
         "motelet.tools.simulate.command", "run the whole system on a virtual clock, with faults", "dev"
     ),
     "torture": Command("motelet.tools.torture", "cut the power of the store, again and again"),
+    "provision": Command(
+        "motelet.tools.setup.provision", "tell a board its name, bridge and secrets", "flash"
+    ),
     "image": Command("motelet.tools.image.command", "build what a board is given", "dev"),
     "bench": Command("motelet.tools.bench.command", "measure sizes, memory and latencies", "dev"),
 }

@@ -16,7 +16,7 @@ def bring_up(state: str) -> list[str]:
     """The lines it prints, against a bridge that hangs up at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    folders = (ROOT / "tests" / "core",)
+    folders = (ROOT / "tools" / "simboard",)
     arguments = (str(SCRIPT), str(port), state)
     with running("micropython", CLIENT, *arguments, folders=folders, heap="1M") as process:
         assert process.stdout is not None

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from interpreters import running
 
+from motelet.tools.lint import ROOT
+
 CLIENT = Path(__file__).with_name("board_client.py")
 HEAP = "512K"  # the doubles and this program are compiled there: it is the order that is tested
-CORE = Path(__file__).parent.parent / "core"
+DOUBLES = ROOT / "tools" / "simboard"
 
 
 def test_the_network_and_tls_memory_come_before_the_rest_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with running(
-            "micropython", CLIENT, str(server.getsockname()[1]), folders=(CORE,), heap=HEAP
+            "micropython", CLIENT, str(server.getsockname()[1]), folders=(DOUBLES,), heap=HEAP
         ) as process:
             assert process.stdout is not None
             output = process.stdout.read().splitlines()

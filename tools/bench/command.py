@@ -16,6 +16,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "wire": "bytes of a report on the wire",
     "memory": "a connected gateway's heap and allocations",
     "image": "what a board is given, and its heap from ROMFS",
+    "flash": "from an empty board to a provisioned one",
     "identity": "handshakes, enrolment and memory of a bridge",
     "latency": "from YAML to register and back",
 }
