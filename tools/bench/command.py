@@ -15,6 +15,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "ledger": "size and heap of each module of core",
     "wire": "bytes of a report on the wire",
     "memory": "a connected gateway's heap and allocations",
+    "store": "what the store costs in flash, time and memory",
     "image": "what a board is given, and its heap from ROMFS",
     "flash": "from an empty board to a provisioned one",
     "identity": "handshakes, enrolment and memory of a bridge",
@@ -55,5 +56,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(figure: Figure) -> str:
-    value = f"{figure.value:.0f}" if figure.value == int(figure.value) else f"{figure.value:.2f}"
+    digits = 0 if figure.value == int(figure.value) else 2 if figure.value >= 1 else 4
+    value = f"{figure.value:.{digits}f}"
     return f"{figure.name:40} {value:>10} {figure.unit}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from motelet.tools import cli, mpy
-from motelet.tools.bench import interpreters, ledger, memory
+from motelet.tools.bench import interpreters, ledger, memory, store
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,6 +47,14 @@ def test_import_order_puts_what_is_imported_first(tmp_path: Path) -> None:
     order = ledger._import_order(paths)
     assert order.index("m") < order.index("m.low") < order.index("m.top")
     assert order.index("m.p") < order.index("m.p.q")
+
+
+def test_the_store_stays_within_its_budget_of_flash_and_memory() -> None:
+    figures = {figure.name: figure.value for figure in store.measure()}
+    assert 100 < figures["kv.bytes_per_update"] <= 140
+    assert 0 < figures["kv.erases_per_update"] <= 0.036
+    assert 5 < figures["kv.index_bytes_per_key"] <= 8
+    assert 0 < figures["kv.put_us.p50"] <= figures["kv.put_us.p99"] and figures["kv.mount_ms"] > 0
 
 
 def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
