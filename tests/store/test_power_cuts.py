@@ -54,7 +54,5 @@ def test_the_command_writes_figures_and_fails_when_there_were_too_few_cuts(tmp_p
     monkeypatch.setattr(torture, "plan", lambda seeds: few)
     output = tmp_path / "build" / "torture.jsonl"
     assert torture.main(["--processes", "1", "--output", str(output)]) == 1
-    assert [json.loads(line) for line in output.read_text().splitlines()] == [
-        {"name": "kv.power_cuts", "value": 240, "unit": "count"},
-        {"name": "kv.lost", "value": 0, "unit": "count"},
-    ]
+    figures = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(each["name"], each["value"]) for each in figures] == [("kv.power_cuts", 240), ("kv.lost", 0)]

@@ -1,6 +1,6 @@
 """Runs on MicroPython: what the store costs in bytes, erases, time and memory, on a flash in RAM.
 
-Prints JSON objects, one a line: {"figure": name, "value": x, "unit": unit, "n": n}, and {"puts_us": [...]} once.
+Prints JSON objects, one a line: {"figure": name, "value": x, "unit": unit, "n": n}, and {"puts_us": [..]}.
 """
 
 import gc
@@ -18,7 +18,7 @@ _BLANK = b"\xff" * 256
 
 
 class RamFlash:
-    """The flash of `motelet.kvlog`, with the program size of an ESP32's file system; counts what it is asked."""
+    """The flash of `motelet.kvlog`, programmed 32 bytes at a time; counts what it is asked."""
 
     block_size = BLOCK
     prog_size = 32
