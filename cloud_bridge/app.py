@@ -16,6 +16,7 @@ from typing import Any
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.cloudcore import options as cloudcore
+from cloud_bridge.backends.kubernetes import options as kubernetes
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import load_pair, server_context
@@ -60,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of Kubernetes YAML to serve; it is watched, and the status is written to DIR/status",
     )
+    kubernetes.configure(parser)
     parser.add_argument(
         "--packages",
         metavar="URL",
@@ -149,12 +151,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _backend(args: argparse.Namespace) -> Backend:
     """The one backend that the options name."""
-    if args.manifests is not None and args.cloudcore is not None:
-        raise OptionError("--manifests and --cloudcore do not go together: a bridge has one backend")
+    named = (args.manifests is not None, args.kubernetes, args.cloudcore is not None)
+    if sum(named) > 1:
+        raise OptionError("--manifests, --kubernetes and --cloudcore: a bridge has one backend")
+    if args.kubernetes:
+        return kubernetes.make(args)
     if args.cloudcore is not None:
         return cloudcore.make(args)
     if args.manifests is None:
-        raise OptionError("--manifests is missing: the folder to serve (or --cloudcore)")
+        raise OptionError("--manifests is missing: the folder to serve (or --kubernetes, or --cloudcore)")
     return Manifests(args.manifests)
 
 
@@ -227,7 +232,7 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
     finally:
         if control is not None:
             await control.stop()
-        backend.stop()
+        await backend.stop()
     _log.info("stopped")
 
 

@@ -50,13 +50,14 @@ class BoardClient:
         port: int,
         context: ssl.SSLContext | None = None,
         path: str = protocol.PATH,
+        host: str = "localhost",
         **options: Any,
     ) -> None:
         self.board = board
         self.socket: ClientConnection
         scheme = "ws" if context is None else "wss"
         self._connecting = {
-            "uri": f"{scheme}://localhost:{port}{path}",
+            "uri": f"{scheme}://{host}:{port}{path}",
             "subprotocols": [protocol.SUBPROTOCOL],
             "compression": None,
             "ping_interval": None,

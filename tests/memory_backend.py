@@ -12,6 +12,7 @@ from cloud_bridge.backends.base import (
     EdgeEvent,
     FieldError,
     Key,
+    LostError,
     NoObjectError,
     StatusChange,
 )
@@ -86,6 +87,7 @@ class MemoryNodes:
     def __init__(self) -> None:
         self.connected: dict[str, tuple[Mapping[str, Any], str, Callable[[str], None]]] = {}
         self.refuse: BackendError | None = None
+        self.sessions: dict[str, int] = {}
         self.hold: asyncio.Event | None = None
         self.heard_ms: dict[str, int] = {}
         self.said: dict[str, Mapping[str, Any]] = {}
@@ -108,6 +110,9 @@ class MemoryNodes:
     async def disconnect(self, node: str) -> None:
         self.connected.pop(node, None)
 
+    def session(self, node: str) -> int:
+        return self.sessions.get(node, 0)
+
 
 class MemoryBackend:
     """Implements `cloud_bridge.backends.base.Backend`."""
@@ -122,13 +127,16 @@ class MemoryBackend:
         self.events: list[EdgeEvent] = []
         self.broken: set[Key | None] = set()
         self.hold: asyncio.Event | None = None
+        self.delays: dict[Key, float] = {}
+        self.told: list[tuple[Key, str, str, bool]] = []
+        self.lost: set[Key] = set()
         self._listeners: list[Callable[[frozenset[Key]], None]] = []
 
     async def start(self) -> None: ...
 
     async def run(self) -> None: ...
 
-    def stop(self) -> None: ...
+    async def stop(self) -> None: ...
 
     def synced(self, node: str | None = None) -> bool:
         return self.is_synced
@@ -147,6 +155,12 @@ class MemoryBackend:
         if not errors:
             del self.complaints[key]
 
+    def tell(self, key: Key, reason: str, text: str, warning: bool) -> None:
+        self.told.append((key, reason, text, warning))
+
+    def write_delay(self, key: Key) -> float:
+        return self.delays.get(key, 0.0)
+
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         if self.hold is not None:
             await self.hold.wait()
@@ -155,6 +169,8 @@ class MemoryBackend:
         for key, change in changes.items():
             if key in self.broken:
                 failures[key] = BackendError("no space left on device")
+            elif key in self.lost:
+                failures[key] = LostError("taken")
             elif key not in self.objects:
                 failures[key] = NoObjectError(str(key))
             else:
@@ -172,15 +188,15 @@ class MemoryBackend:
         """Create or replace objects, and tell."""
         keys = [Key(b["kind"], b["metadata"]["namespace"], b["metadata"]["name"]) for b in bodies]
         self.objects.update(zip(keys, bodies, strict=True))
-        self.tell(*keys)
+        self.changed(*keys)
 
     def delete(self, *keys: Key) -> None:
         """Delete objects, and tell."""
         for key in keys:
             del self.objects[key]
-        self.tell(*keys)
+        self.changed(*keys)
 
-    def tell(self, *keys: Key) -> None:
+    def changed(self, *keys: Key) -> None:
         """Say that these may have changed."""
         for listener in self._listeners:
             listener(frozenset(keys))

@@ -81,11 +81,13 @@ class StatusChange:
     """What to merge into the stored DeviceStatus of a Device.
 
     `properties` are the names that the Device has; twins of others are dropped. None: nothing is dropped.
+    `session` is `Nodes.session` when it was reported.
     """
 
     twins: Mapping[str, TwinChange]
     state: StateChange | None = None
     properties: Collection[str] | None = None
+    session: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,10 @@ class NoObjectError(Exception):
     """There is no object of this name (any more); asking again does not help."""
 
 
+class LostError(Exception):
+    """The board is another bridge's by now, and reports there again what is not stored."""
+
+
 class Nodes(Protocol):
     """The boards that are connected here, as Nodes. Calls for a node come one after the other."""
 
@@ -141,6 +147,9 @@ class Nodes(Protocol):
     async def disconnect(self, node: str) -> None:
         """The board's connection has ended. Raises nothing."""
 
+    def session(self, node: str) -> int:
+        """A number that changes when another bridge has served the node since this one did."""
+
 
 class Backend(Protocol):
     """A source of truth."""
@@ -155,7 +164,7 @@ class Backend(Protocol):
     async def run(self) -> None:
         """Follow what changes, until cancelled."""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let go of everything. Nothing is asked of the backend any more."""
 
     def synced(self, node: str | None = None) -> bool:
@@ -192,10 +201,13 @@ class Backend(Protocol):
         May be called as often as one likes: the same errors are told once.
         """
 
+    def write_delay(self, key: Key) -> float:
+        """Seconds until the status of this Device should be written (again), 0.0 for now."""
+
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         """Merge each change into what is stored for its Device; what is not in the result is durable.
 
-        The result has a BackendError (to be tried again) or NoObjectError for each that was not written.
+        The result has a BackendError (to be tried again), NoObjectError or LostError for each that was not.
         """
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:

@@ -66,6 +66,10 @@ class NodeFolder:
         if board is not None:
             await self._write(node, board, connected=False)
 
+    def session(self, node: str) -> int:
+        """See `base.Nodes`: there is no other bridge."""
+        return 0
+
     async def _write(self, node: str, board: nodebody.Board, connected: bool) -> None:
         async with self._disk:
             if self._boards.get(node, board) is not board or connected != (node in self._boards):

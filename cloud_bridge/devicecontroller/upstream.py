@@ -11,9 +11,11 @@ years until the bridge told the time.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from cloud_bridge import metrics
 from cloud_bridge.backends.base import (
@@ -22,6 +24,7 @@ from cloud_bridge.backends.base import (
     BackendError,
     EdgeEvent,
     Key,
+    LostError,
     NoObjectError,
     StateChange,
     StatusChange,
@@ -35,10 +38,13 @@ from motelet import protocol
 
 GATHER_SECONDS = 0.002
 """How long a first report waits for others to share its write."""
+BATCH_MAX = 64
+"""Devices in one write, so that one that comes late does not wait for thousands."""
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 10.0
 """How long to wait after a write that failed: doubling from the one to the other."""
 ONLINE = "online"
+NOT_ITS_OWN = "ReportedByOtherNode"
 
 _log = Log("devicecontroller")
 
@@ -50,6 +56,7 @@ class _Pending:
     twins: dict[str, TwinChange] = field(default_factory=dict)
     state: StateChange | None = None
     settle: list[Settle] = field(default_factory=list)
+    session: int = 0
 
     def older(self, other: "_Pending") -> None:
         """Put `other` before this: what this has is newer."""
@@ -81,7 +88,11 @@ class Upstream:
         if refusal is not None:
             settle(refusal)
             return
-        pending = self._pending.get(key) or _Pending()
+        session = self._backend.nodes.session(node)
+        pending = self._pending.get(key)
+        if pending is None or pending.session != session:
+            # What another bridge has had reports of since is not written any more.
+            pending = _Pending(session=session)
         if isinstance(message, Report):
             try:
                 twin = self._twin(key, message)
@@ -99,9 +110,9 @@ class Upstream:
         """Write what was taken, until cancelled; what is under way is finished by `flush`."""
         retry = RETRY_SECONDS_MIN
         while True:
-            await self._work.wait()
+            await self._wait()
             await asyncio.sleep(GATHER_SECONDS)
-            if await self.flush():
+            if await self._write(self._ready()):
                 retry = RETRY_SECONDS_MIN
             else:
                 await asyncio.sleep(retry)
@@ -109,9 +120,25 @@ class Upstream:
 
     async def flush(self) -> bool:
         """Write all that waits, once. False when some of it has to be tried again."""
-        self._work.clear()
+        return await self._write(list(self._pending))
+
+    async def _wait(self) -> None:
+        """Until there is something that may be written now."""
+        while not self._events and not self._ready():
+            self._work.clear()
+            delay = min(map(self._backend.write_delay, self._pending), default=None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._work.wait()
+
+    def _ready(self) -> list[Key]:
+        """The Devices that may be written now, those that waited longest first."""
+        ready = (key for key in self._pending if self._backend.write_delay(key) <= 0)
+        return list(islice(ready, BATCH_MAX))
+
+    async def _write(self, keys: Collection[Key]) -> bool:
         events_done = await self._flush_events()
-        pending, self._pending = self._pending, {}
+        pending = {key: self._pending.pop(key) for key in keys if key in self._pending}
         if not pending:
             return events_done
         changes = {key: self._change(key, each) for key, each in pending.items()}
@@ -124,6 +151,9 @@ class Upstream:
 
     def _refusal(self, node: str, key: Key, message: Report | State) -> Refusal | None:
         if self._downstream.owner(key) != node:
+            if self._backend.get(key) is not None:
+                text = f"node {node} reported for this device, which is not its own"
+                self._backend.tell(key, NOT_ITS_OWN, text, warning=True)
             # The same answer whether it exists or not: a board learns nothing about others' devices.
             return Refusal(protocol.NOT_YOURS, f"{message.resource} is not a device of this node")
         effective = self._downstream.device(key)
@@ -141,15 +171,21 @@ class Upstream:
 
     def _change(self, key: Key, pending: _Pending) -> StatusChange:
         effective = self._downstream.device(key)
-        return StatusChange(pending.twins, pending.state, effective.types if effective else None)
+        types = effective.types if effective else None
+        return StatusChange(pending.twins, pending.state, types, pending.session)
 
     def _settle(self, key: Key, pending: _Pending, failure: Exception | None) -> None:
         if isinstance(failure, BackendError):
             self._failed(key, failure)
-            self._pending.setdefault(key, _Pending()).older(pending)
+            newer = self._pending.setdefault(key, _Pending(session=pending.session))
+            if newer.session == pending.session:
+                newer.older(pending)
             self._work.set()
             return
         self._recovered(key)
+        if isinstance(failure, LostError):
+            _log.info("report left to another bridge", key=key, error=failure)
+            return
         refusal = None
         if isinstance(failure, NoObjectError):
             refusal = Refusal(protocol.UNKNOWN, f"there is no {key} any more")

@@ -44,7 +44,7 @@ class Bridge:
             task.cancel()
         await self.hub.stop()
         await self.controller.flush()
-        self.backend.stop()
+        await self.backend.stop()
 
     def board(self, board: SimulatedBoard, node: str = NODE) -> BoardClient:
         return BoardClient(board, self.port, path=f"{protocol.PATH}/{node}")

@@ -72,7 +72,7 @@ class Bridge:
             await self.hub.stop()
             await self._controller.flush()
             self._door.server = None
-            self._view.stop()
+            await self._view.stop()
         else:
             self._view.die()
             self._door.power_off(how == "unplugged")

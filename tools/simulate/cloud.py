@@ -99,6 +99,9 @@ class BoardNodes:
         await self._wait(node, "disconnected")
         self._connected.discard(node)
 
+    def session(self, _node: str) -> int:
+        return 0  # one bridge
+
     def _look(self, node: str, what: str) -> None:
         if node not in self._connected:
             self._cloud.ledger.fail(f"{node} {what}, and is not connected")
@@ -170,7 +173,7 @@ class View:
     async def run(self) -> None:
         """The schedule does it."""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         self._dead = True
 
     def synced(self, node: str | None = None) -> bool:
@@ -187,6 +190,9 @@ class View:
 
     def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
         """Users see what is wrong with their objects in the log of the bridge."""
+
+    def write_delay(self, _key: Key) -> float:
+        return 0.0
 
     def refer(self, kind: str, keys: Collection[Key]) -> None:
         """All objects are shown anyway."""

@@ -123,7 +123,7 @@ class CloudCore:
                 except BackendError as error:
                     _log.error("certificate not renewed, will try again", node=node, error=error)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End the sessions and let go of the mirrors."""
         for served in self._served.values():
             for task in (served.task, served.closing):
@@ -163,6 +163,10 @@ class CloudCore:
                 self._complained.discard(key)
                 _log.info("object is good again", key=key)
                 self._show(key, "")
+
+    def write_delay(self, key: Key) -> float:
+        """Always now: CloudCore's session has its own pace."""
+        return 0.0
 
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         """Keep each change until CloudCore has confirmed it. What is not in the result is durable."""
@@ -256,6 +260,10 @@ class CloudCore:
         served = self._served.get(node)
         if served is not None and served.closing is None:
             served.closing = asyncio.create_task(self._close(node, served))
+
+    def session(self, node: str) -> int:
+        """Here one bridge serves a node."""
+        return 0
 
     async def _claim(self, node: str, served: _Served) -> None:
         known = node in self._whole

@@ -51,7 +51,7 @@ class Run:
     async def __aexit__(self, *_):
         self._task.cancel()
         await asyncio.wait([self._task])
-        self.backend.stop()
+        await self.backend.stop()
         assert self._task.cancelled()
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -46,7 +46,7 @@ def test_a_device_that_changes_tells_its_node_once():
     assert setup.told == ["board-1"]
     assert setup.versions() != before
     setup.backend.put(device(properties=[]))
-    setup.backend.tell(LAMP, MODEL)
+    setup.backend.changed(LAMP, MODEL)
     assert setup.told == ["board-1"]
 
 
@@ -67,7 +67,7 @@ def test_a_device_that_is_deleted_is_gone_from_its_node():
     assert setup.told == ["board-1"]
     assert setup.versions() == {}
     assert setup.downstream.owner(LAMP) is None
-    setup.backend.tell(LAMP)
+    setup.backend.changed(LAMP)
     assert setup.told == ["board-1"]
 
 
@@ -165,10 +165,10 @@ def test_whether_all_is_synced_is_passed_on_and_told_to_all():
     setup = Setup(device(), model())
     assert setup.downstream.desired("board-1").synced
     setup.backend.is_synced = False
-    setup.backend.tell()
+    setup.backend.changed()
     assert not setup.downstream.desired("board-1").synced
     setup.backend.is_synced = True
-    setup.backend.tell()
+    setup.backend.changed()
     assert setup.told == [None, None]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from board_client import until
 from memory_backend import MemoryBackend, device, model
 
 from cloud_bridge.backends.base import DEVICE, Key
@@ -318,3 +319,70 @@ def test_the_controller_passes_on_what_a_node_should_hold():
     setup.backend.put(device(properties=[]))
     assert told == ["board-1"]
     assert list(setup.controller.desired("board-1").items) == [RESOURCE]
+
+
+def test_what_another_bridge_has_had_reports_of_since_is_not_written():
+    setup = Setup()
+    setup.report(1, value=1)
+    setup.backend.nodes.sessions["board-1"] = 1
+    setup.report(2, "power", True)
+    setup.flush()
+    assert list(setup.backend.writes[0][LAMP].twins) == ["power"]
+    assert setup.backend.writes[0][LAMP].session == 1
+    assert setup.answers == {2: None}
+
+
+def test_a_lost_report_is_neither_acknowledged_nor_tried_again():
+    setup = Setup()
+    setup.backend.lost.add(LAMP)
+    setup.report(1)
+    assert setup.flush() and setup.flush()
+    assert setup.answers == {} and len(setup.backend.writes) == 1
+
+
+def test_a_device_waits_for_its_turn_and_the_others_do_not():
+    setup = Setup()
+
+    async def run():
+        setup.backend.put(device("other"))
+        setup.backend.delays[LAMP] = 1000.0
+        task = asyncio.create_task(setup.controller.run())
+        setup.report(1, value=1)
+        setup.report(2, value=2)
+        setup.report(3, value=7, resource="default/device/other")
+        await until(lambda: 3 in setup.answers)
+        assert not {1, 2} & set(setup.answers)
+        setup.backend.delays[LAMP] = 0.0
+        setup.report(4, value=3)
+        await until(lambda: 4 in setup.answers)
+        assert setup.backend.writes[-1][LAMP].twins["level"].value == "3"
+        assert len(setup.backend.writes) == 2
+        task.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_write_takes_so_many_devices_at_most(monkeypatch):
+    monkeypatch.setattr(upstream_module, "BATCH_MAX", 2)
+    setup = Setup()
+
+    async def run():
+        names = [f"lamp-{i}" for i in range(5)]
+        setup.backend.put(*(device(name) for name in names))
+        for seq, name in enumerate(names, 1):
+            setup.report(seq, resource=f"default/device/{name}")
+        task = asyncio.create_task(setup.controller.run())
+        await until(lambda: len(setup.answers) == 5)
+        assert [len(each) for each in setup.backend.writes] == [2, 2, 1]
+        task.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_report_for_anothers_device_is_told_its_owner():
+    setup = Setup()
+    setup.report(1, node="board-2")
+    ((key, reason, text, warning),) = setup.backend.told
+    assert key == LAMP and reason == "ReportedByOtherNode" and "board-2" in text and warning
+    setup.report(2, node="board-2", resource="default/device/nobody")
+    assert len(setup.backend.told) == 1
