@@ -48,8 +48,8 @@ FAULTS = {
     ),
     "one message more than the window": (
         "cloudhub/delivery.py",
-        "len(self._sent) >= self._window",
-        "len(self._sent) > self._window",
+        "len(self._published) >= self._window",
+        "len(self._published) > self._window",
         SESSION,
     ),
     "two messages about a resource at a time": (
