@@ -19,6 +19,8 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "image": "what a board is given, and its heap from ROMFS",
     "flash": "from an empty board to a provisioned one",
     "identity": "handshakes, enrolment and memory of a bridge",
+    "twin": "updates of a twin over MQTT",
+    "broker": "the internal MQTT broker beside mosquitto",
     "latency": "from YAML to register and back",
 }
 DEFAULT_OUTPUT = Path("build/bench.jsonl")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import ssl
 import statistics
 import subprocess
@@ -52,7 +51,7 @@ def measure() -> Iterator[Figure]:
 
 def _board() -> Iterator[Figure]:
     """MicroPython over mutual TLS 1.2 with P-256, both ends on this computer; connecting is part of it."""
-    folder = _fresh("identity")
+    folder = world.fresh("identity")
     with _bridge(folder, tls=True) as bridge:
         config = {
             "bridge": {**bridge.addresses, "server_name": "localhost"},
@@ -81,7 +80,7 @@ def _board() -> Iterator[Figure]:
 
 async def _memory(tls: bool) -> float:
     """KiB of resident memory that a connected node adds to the bridge, its session included."""
-    folder = _fresh("nodes-tls" if tls else "nodes-plain")
+    folder = world.fresh("nodes-tls" if tls else "nodes-plain")
     with _bridge(folder, tls) as bridge:
         clients = Clients(bridge, tls)
         try:
@@ -197,10 +196,3 @@ def _bridge(folder: Path, tls: bool) -> Iterator[Bridge]:
     finally:
         bridge.process.kill()
         bridge.process.wait()
-
-
-def _fresh(name: str) -> Path:
-    folder = interpreters.ROOT / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder

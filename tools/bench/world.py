@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from cloud_bridge.identity.identity import Identity
 from motelet.tools import fetch
+from motelet.tools.bench.interpreters import ROOT
 from motelet.tools.cli import UserError
 
 DEVICES = 10
@@ -114,17 +116,7 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
         stack.callback(field.stop)
         manifests = Manifests(folder / "manifests", field.port)
         mqtt_port, bridge_port = free_ports(2)
-        broker = fetch.mosquitto()
-        configuration = folder / "mosquitto.conf"
-        configuration.write_text(f"listener {mqtt_port} {HOST}\nallow_anonymous true\n")
-        stack.enter_context(
-            _serving(
-                [*broker.command, "-c", str(configuration)],
-                broker.environment,
-                folder / "broker.log",
-                mqtt_port,
-            )
-        )
+        stack.enter_context(mosquitto(folder, mqtt_port))
         link: dict[str, Any] = {"host": HOST, "port": bridge_port, "path": f"/motelet/v1/{NODE}"}
         options = ["--plain"]
         if tls:
@@ -159,6 +151,34 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
 
 
 @contextmanager
+def mosquitto(folder: Path, port: int) -> Iterator[None]:
+    """The broker, on `port`; its files are in `folder`."""
+    broker = fetch.mosquitto()
+    configuration = folder / "mosquitto.conf"
+    configuration.write_text(f"listener {port} {HOST}\nallow_anonymous true\nset_tcp_nodelay true\n")
+    command = [*broker.command, "-c", str(configuration)]
+    with _serving(command, broker.environment, folder / "broker.log", port):
+        yield
+
+
+@contextmanager
+def plain_bridge(folder: Path, port: int) -> Iterator[None]:
+    """A bridge without TLS, on `port`, that serves `folder`/manifests."""
+    command = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--plain", "--listen", f"{HOST}:{port}"]
+    command += ["--manifests", str(folder / "manifests")]
+    with _serving(command, dict(os.environ), folder / "bridge.log", port):
+        yield
+
+
+def fresh(name: str) -> Path:
+    """A new, empty folder of that name below build/bench."""
+    folder = ROOT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@contextmanager
 def _serving(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
     """Run a server; the context begins when it takes connections and ends it."""
     with log.open("wb") as output:
@@ -175,6 +195,15 @@ def _serving(command: list[str], environment: dict[str, str], log: Path, port: i
     finally:
         process.terminate()
         process.wait(START_TIMEOUT_S)
+
+
+def wait_for(port: int) -> None:
+    """Until a server listens there. Raises UserError."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _listens(port):
+        if time.monotonic() > deadline:
+            raise UserError(f"nobody listens on port {port}")
+        time.sleep(0.05)
 
 
 def _listens(port: int) -> bool:
