@@ -34,6 +34,11 @@ certificate_expiry = Gauge(
     "motelet_certificate_expiry_timestamp_seconds", "End of the certificate a board connected with", ["node"]
 )
 last_seen = Gauge("motelet_last_seen_timestamp_seconds", "When the last frame of a board came", ["node"])
+uploads_dropped = Gauge(
+    "motelet_uploads_dropped",
+    "Messages of applications that a board had no room for since it started",
+    ["node"],
+)
 
 KINDS = [
     "hello",

@@ -25,6 +25,17 @@ from motelet.tools.firmware import MEANINGFUL, ROM
 
 # What users type at the REPL and applications call.
 KEEP = frozenset({"Gateway", "run", "stop", "borrow"})
+# What MQTTClient finds in mqttlink by its name (`__getattr__`): as if they were its methods.
+KEEP |= {
+    "set_callback",
+    "set_last_will",
+    "connect",
+    "disconnect",
+    "subscribe",
+    "unsubscribe",
+    "ping",
+    "waits",
+}
 
 
 class _Names:

@@ -327,7 +327,7 @@ def _entries(value: Any, text_max: int) -> Mapping[str, Any]:
 
 def _node(value: Any) -> Mapping[str, Any]:
     fields = _entries(value, NODE_TEXT_MAX)
-    for key in ("heap", "heap_free", "heap_largest", "flash", "flash_free", "sleep_until"):
+    for key in ("heap", "heap_free", "heap_largest", "flash", "flash_free", "uploads_dropped", "sleep_until"):
         if key in fields:
             _uint(EPOCH_MS_MAX)(fields[key])
     for key in ("temperature", "signal"):

@@ -250,6 +250,7 @@ class _Link:
             case messages.Log():
                 self._logged(output)
             case NodeStatus(fields):
+                metrics.uploads_dropped.labels(self.node).set(fields.get("uploads_dropped", 0))
                 self._nodes.status(self.node, fields)
             case Delivered(resource, version):
                 _log.info("board holds", node=self.node, resource=resource, version=version or "none")

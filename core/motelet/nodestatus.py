@@ -25,6 +25,8 @@ def say(hub):
     store = hub.meta.store
     fields["flash"] = store.flash.blocks * store.flash.block_size
     fields["flash_free"] = store.spare * store.flash.block_size
+    if hub.uploads is not None:
+        fields["uploads_dropped"] = hub.uploads.dropped
     hub._tx_seq += 1  # its place in the window stays empty: a lost one is not said again
     writer = hub._begin(protocol.NODE, 3)
     writer.value(hub._tx_seq)

@@ -46,6 +46,22 @@ def test_a_board_says_what_it_is_like_on_each_connection():
         board.run(5000)
 
 
+class Uploads:
+    dropped = 3
+
+    def link_lost(self):
+        pass
+
+    def next(self):
+        return 0
+
+
+def test_what_applications_lost_is_said():
+    board = world()
+    board.hub.uploads = Uploads()
+    assert welcomed(board)[1] == [[protocol.NODE, 1, expected(uploads_dropped=3)]]
+
+
 def test_and_again_when_it_is_told_the_time():
     board = world()
     cloud, _ = welcomed(board)

@@ -157,6 +157,21 @@ class Application:
         self.say(topic, payload, qos)
         return [self.hear() for _ in range(answers)]
 
+    def until_device(self) -> None:
+        """Ask for the members of the node until there is one, and forget all answers."""
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            self.say("$hw/events/node/edge-1/membership/get", {"event_id": "knock"})
+            try:
+                topic, payload = self.got.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if topic.endswith("membership/get/result") and json.loads(payload)["devices"]:
+                break
+        else:
+            raise AssertionError("no device")
+        self.until_answered()
+
     def until_answered(self, wait_s: float = WAIT_S) -> None:
         """Ask for the members of the node until its gateway, which may still be connecting, answers."""
         end = time.monotonic() + wait_s

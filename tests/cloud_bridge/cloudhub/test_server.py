@@ -15,6 +15,7 @@ from simulated_board import SimulatedBoard
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from cloud_bridge import metrics
 from cloud_bridge.backends.base import DEVICE, BackendError, Key
 from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub.server import CloudHub, PublishError
@@ -490,9 +491,10 @@ def test_the_backend_is_told_of_a_board():
                 await board.until(lambda: board.board.synced and "board-1" in nodes.heard_ms)
                 info, address, _ = nodes.connected["board-1"]
                 assert info["window"] == 8 and address in ("127.0.0.1", "::1")
-                seq = board.board.node(heap=4096, heap_free=1000)
+                seq = board.board.node(heap=4096, heap_free=1000, uploads_dropped=7)
                 await board.until(lambda: board.board.acked == seq)
-                assert nodes.said == {"board-1": {"heap": 4096, "heap_free": 1000}}
+                assert nodes.said == {"board-1": {"heap": 4096, "heap_free": 1000, "uploads_dropped": 7}}
+                assert metrics.uploads_dropped.labels("board-1")._value.get() == 7
                 # A ping is a sign of life as good as any.
                 nodes.heard_ms.clear()
                 await board.socket.ping()
