@@ -9,7 +9,12 @@ asyncio; tests/core/test_aiohost.py fails when a new MicroPython changes what is
 import asyncio
 from asyncio import core
 
+from micropython import const
+
 from motelet.loop import READ, WRITE
+
+STREAMS_MAX = const(32)  # that asyncio's tasks wait for: the others of the loop are the gateway's
+_ENFILE = const(23)
 
 
 class _Waiter:
@@ -48,7 +53,7 @@ class Host:
         self.map = {self: None}  # by stream; asyncio ends when it is empty, and the loop never is
         self._stopped = asyncio.Event()
         self._kept = None
-        self.next = None  # function of the asyncio task that is to run next, told before it does
+        self.next = None  # function: of the asyncio task that runs next, of None when asyncio waits
 
     def run(self):
         """Run the loop and whatever asyncio tasks there are, until `loop.stop()`.
@@ -118,9 +123,18 @@ class Host:
     def wait_io_event(self, dt):
         """Step the loop, waiting at most `dt` ms; -1: until asyncio has something to run."""
         core.cur_task = None  # what runs now is none of asyncio's
+        if self.next is not None:
+            self.next(None)
+        waits = dt < 0 or core._task_queue.peek() is not None
         self._step(dt)
-        while dt < 0 and not core._task_queue.peek():
+        # asyncio runs the head of its queue next, which the step may have taken from there: then wait on.
+        while waits and dt <= 0:
+            head = core._task_queue.peek()
+            dt = -1 if head is None else core.ticks_diff(head.ph_key, core.ticks())
+            if head is not None and dt <= 0:
+                break
             self._step(dt)
+            dt = 0
         if self.next is not None:
             self.next(core._task_queue.peek())
 
@@ -133,6 +147,8 @@ class Host:
     def _waiter(self, stream):
         waiter = self.map.get(stream)
         if waiter is None:
+            if len(self.map) > STREAMS_MAX:
+                raise OSError(_ENFILE)
             waiter = self.map[stream] = _Waiter(self, stream)
         return waiter
 

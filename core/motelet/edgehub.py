@@ -69,6 +69,8 @@ class EdgeHub:
         """The task: connect, serve, close, wait, for ever."""
         self.task = task
         clock = self.clock
+        if self._stream is not None:
+            self._rare().hang_up(self, OSError("the task was started again"))
         if self.context is None and "token" in self.config:
             yield from borrow("enrol").enrol(self)
         while True:

@@ -1,5 +1,7 @@
 """One gateway: its modules, and the way a device finds the mapper of its bus."""
 
+import gc
+
 from motelet import borrow
 
 
@@ -17,11 +19,12 @@ class Gateway:
     Raises ConfigError, and OSError when the store cannot be opened.
 
     Attributes: log, bus, loop, store, twin, meta, edgehub, eventbus (None without mqtt), edged (None
-    before the first pod).
+    before the first pod); shortages: how often memory ran out.
     """
 
     def __init__(self, port, config):
         self.port = port
+        self.shortages = 0
         self.eventbus = self.edged = self.host = None
         self._mappers = {}
         borrow("assembly").assemble(self, port, config)
@@ -29,10 +32,17 @@ class Gateway:
     def run(self):
         """Serve until `loop.stop()`."""
         self.log.info("gateway", "started", "node", self.node, "platform", self.port.name)
-        self.loop.run()
-        if self.host is not None:
-            # The first pod has come: from now on asyncio, which applications live in, hosts the loop.
-            self.host.run()
+        while True:
+            try:
+                if self.host is None:
+                    self.loop.run()
+                if self.host is not None:
+                    # The first pod has come: from now on asyncio, which applications live in, hosts the loop.
+                    self.host.run()
+                return
+            except MemoryError:
+                # Not in a task, which the loop would have started again.
+                self.short()
 
     def pod_changed(self, resource):
         """MetaManager: flash holds a pod, or a file for pods, anew or no longer."""
@@ -53,4 +63,16 @@ class Gateway:
 
     def task_failed(self, task, error):
         """The loop starts a failed task again; this is what a user sees of it."""
-        borrow("logtext").exception(self.log, task.name, error)
+        try:
+            if isinstance(error, MemoryError):
+                self.short()
+            borrow("logtext").exception(self.log, task.name, error)
+        except MemoryError:
+            self.log.lost += 1  # no memory to say so
+
+    def short(self):
+        """Memory has run out: make room."""
+        self.shortages += 1
+        gc.collect()
+        if self.edged is not None:
+            self.edged.short()

@@ -44,6 +44,7 @@ def begin(gateway):
     port, loop, settings = gateway.port, gateway.loop, gateway.pod_settings
     settings["hung"] = port.marked()
     edged = Edged(loop, gateway.meta.store, gateway.log, port.epoch_ms, settings)
+    edged.tcp = port.tcp
     from motelet.edged.services import Services
 
     services = Services(edged, gateway.twin, lambda: gateway.eventbus)

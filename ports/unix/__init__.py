@@ -86,13 +86,15 @@ class Port:
     def pods(self, settings):
         from motelet.ports.unix import pods
 
+        self._mark = pods.Mark(settings["mark"]) if "mark" in settings else None
         return pods.how(settings)
 
     def mark(self, name):
-        """A process that hangs is killed with all it has: there is no mark that would outlive it."""
+        if self._mark is not None:
+            self._mark.write(name)
 
     def marked(self):
-        return ""
+        return self._mark.left if self._mark is not None else ""
 
     def log_sink(self, line):
         sys.stderr.write(line + "\n")

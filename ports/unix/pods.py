@@ -13,3 +13,23 @@ def how(settings):
             raise ValueError("edged.process: only MicroPython can run applications in itself")
         return {"process": False, "mpy": sys.implementation._mpy}
     return None
+
+
+class Mark:
+    """Who runs now, in the file `path`: what a watchdog leaves of a board, for tests that are the watchdog.
+
+    `left` is what the process before this one was at when it ended.
+    """
+
+    def __init__(self, path):
+        try:
+            with open(path, "rb") as file:
+                self.left = file.read().decode().strip()
+        except OSError:
+            self.left = ""
+        self._file = open(path, "wb")
+
+    def write(self, name):
+        self._file.seek(0)
+        self._file.write("%-255s\n" % name)
+        self._file.flush()

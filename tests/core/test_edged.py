@@ -121,6 +121,16 @@ def test_another_pod_of_the_same_name_waits_for_the_first_to_end():
     assert world.container().restarts == 0
 
 
+def test_a_pod_that_comes_back_while_it_is_being_stopped_is_started_again():
+    world = World()
+    world.put(POD, pod())
+    world.delete(POD)
+    world.put(POD, pod())
+    assert world.runner.log[-1] == ("stop", "main")
+    world.exit(143)
+    assert world.runner.log[-1] == ("start", "main") and world.container().restarts == 0
+
+
 def test_another_program_is_started_in_the_place_of_the_one_that_runs():
     world = World()
     world.put(POD, pod())

@@ -11,7 +11,10 @@ from motelet.tools import mpy
 from motelet.tools.bench import interpreters
 from motelet.tools.bench.figures import Figure
 
-NOT_AT_32_BITS = {"motelet.aiohost"}  # MicroPython for WebAssembly has an asyncio of its own kind
+NOT_AT_32_BITS = {
+    "motelet.aiohost",
+    "motelet.edged.apps",
+}  # MicroPython for WebAssembly has an asyncio of its own kind
 
 
 def measure() -> Iterator[Figure]:

@@ -9,6 +9,8 @@ The `runner` does the running: in this interpreter (`edged.apps`) or, on Linux, 
 their own (ports/unix/processes.py).
 """
 
+import gc
+
 from micropython import const
 
 from motelet import borrow
@@ -20,6 +22,7 @@ TERMINATED = const(2)
 PODS_MAX = const(8)
 CONTAINERS_MAX = const(8)  # of one pod, init containers among them
 _WAKE_MS_MAX = const(300000)
+_RESERVE = const(2048)  # bytes: what it takes to say that memory has run out
 
 
 class Container:
@@ -89,7 +92,8 @@ class Edged:
         self.epoch_ms = epoch_ms
         self.config = config
         self.pods = {}
-        self.runner = self.hub = self.answer = None
+        self.runner = self.hub = self.answer = self.tcp = None
+        self._reserve = bytearray(_RESERVE)
         self._changed = []
         self.task = loop.spawn("edged", self.run)
 
@@ -103,15 +107,23 @@ class Edged:
         """The task: whatever is due, then wait."""
         while True:
             while self._changed:
-                borrow("edged.load").changed(self, self._changed.pop(0))
+                borrow("edged.load").changed(self, self._changed[0])
+                del self._changed[0]
                 task.wake()
                 yield
+            if self._reserve is None:
+                gc.collect()
+                self._reserve = bytearray(_RESERVE)
             wait = _WAKE_MS_MAX
             for pod in list(self.pods.values()):
                 left = self._left(pod)
                 if left <= 0:
                     pod.due = False
-                    borrow("edged.lifecycle").advance(self, pod)
+                    try:
+                        borrow("edged.lifecycle").advance(self, pod)
+                    except MemoryError:
+                        pod.due = True  # it is not done
+                        raise
                     left = self._left(pod)
                 wait = min(wait, max(left, 0))
             task.sleep(wait)
@@ -138,9 +150,24 @@ class Edged:
         pod.due = True
         self.task.wake()
 
+    def short(self):
+        """Memory has run out: free the reserve, end who grew the most; the task makes a new reserve."""
+        self._reserve = None
+        gc.collect()
+        self.runner.shed()
+        self.task.wake()
+
     def exited(self, container, code, reason, message=""):
-        """The runner: the application has ended, by itself or because it was told to."""
-        borrow("edged.lifecycle").exited(self, container, code, reason, message)
+        """The runner: the application has ended, by itself or because it was told to.
+
+        Only noted here, where memory may have just run out; the task does the rest.
+        """
+        container.run = None
+        container.code = code
+        container.reason = reason
+        if message or not container.message:
+            container.message = message[:200]
+        self.look(container.pod)
 
     # -- for EdgeHub: the status of pods goes up as its reports do ----------------------------
 

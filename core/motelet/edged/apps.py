@@ -22,6 +22,11 @@ TASKS_MAX = const(16)  # of one application
 ROOT = "/pods"
 _TERMINATED = const(143)
 _KILLED = const(137)
+_ROOM = const(4096)  # bytes in one piece, which the gateway may need at any time: a page of the log, a module
+
+
+async def _nothing():
+    pass
 
 
 class App:
@@ -31,6 +36,8 @@ class App:
         self.container = container
         self.slot = slot
         self.tasks = []
+        self.module = None
+        self.grown = 0  # bytes that were allocated while it ran, of late
 
 
 class Apps:
@@ -43,7 +50,9 @@ class Apps:
         self.services = services
         self.slots = [None] * 16
         self._mark = mark
-        self._marked = None
+        self._running = None
+        self._freeing = False
+        self._turns = self._weight = 0
         vfs.mount(borrow("edged.files").Files(self, edged.store), ROOT)
         self._print = builtins.print
         self._create_task = core.create_task
@@ -76,11 +85,51 @@ class Apps:
         """Never resume any of its tasks."""
         self._finish(container.run, _KILLED, "Error", "killed when its grace period was over")
 
+    def _room(self):
+        """Little is free: see that it is not in pieces too small for anybody else to go on."""
+        try:
+            bytearray(_ROOM)
+        except MemoryError:
+            self.edged.short()
+
+    def call(self, container, command, done):
+        """Call a function of the application, command[0] with the rest; `done(good)` says what came of it."""
+        app = container.run
+        task = self._create_task(self._call(app, command, done))
+        app.tasks.append(task)
+
+    async def _call(self, app, command, done):
+        try:
+            result = getattr(app.module, command[0])(*command[1:])
+            if hasattr(result, "send"):
+                result = await result
+            good = result is not False
+        except Exception as error:
+            self.services.log(app.container, "probe %s: %s" % (command[0], error))
+            good = False
+        if app.container.run is app:
+            app.tasks.remove(core.cur_task)
+            done(good)
+
+    def shed(self):
+        """Memory has run out: end the application that grew the most of late."""
+        if self._freeing:
+            return  # one was ended, and asyncio has still to let go of it
+        worst = None
+        for app in self.slots:
+            if app is not None and (worst is None or app.grown > worst.grown):
+                worst = app
+        if worst is not None:
+            self._finish(worst, _KILLED, "OOMKilled", "the board ran out of memory, and it grew the most")
+            # asyncio holds the task that it ran last, with all that is to be freed, until it runs one more.
+            self._freeing = True
+            self._create_task(_nothing())
+
     async def _run(self, app, spec):
         code, reason, message = 0, "Completed", ""
         try:
             context = Context(app, self.services, spec)
-            main = borrow("edged.program").load(spec, "%s/%d" % (ROOT, app.slot))
+            app.module, main = borrow("edged.program").load(spec, "%s/%d" % (ROOT, app.slot))
             spec = None
             try:
                 program = main(context)
@@ -96,21 +145,26 @@ class Apps:
             reason = "Error" if code else reason
         except BaseException as error:
             code, reason = 1, "Error"
-            message = borrow("edged.program").trace(error)
-            self.services.log(app.container, message)
+            try:
+                message = borrow("edged.program").trace(error)
+                self.services.log(app.container, message)
+            except MemoryError:
+                message = type(error).__name__
         self._finish(app, code, reason, message)
 
     def _finish(self, app, code, reason, message):
+        if app.container.run is not app:
+            return  # it was ended before, by somebody else
         self.slots[app.slot] = None
+        self.edged.exited(app.container, code, reason, message)
         current = core.cur_task
         for task in app.tasks:
             if task is not current and not task.done():
                 task.cancel()
                 core._task_queue.remove(task)
         app.tasks = []
+        app.module = None
         self.services.ended(app)
-        self.edged.exited(app.container, code, reason, message)
-        gc.collect()
 
     # -- whose code runs ----------------------------------------------------------------------
 
@@ -142,9 +196,22 @@ class Apps:
         return task
 
     def next(self, task):
-        """aiohost: `task` is the next to run."""
+        """aiohost: `task` is the next to run; None: nobody's turn is over."""
         app = self.owner(task)
-        if app is not self._marked:
-            self._marked = app
-            if self._mark is not None:
-                self._mark("" if app is None else app.container.pod.resource + "/" + app.container.name)
+        if task is not None:
+            self._freeing = False
+        if app is self._running:
+            return
+        self._turns += 1
+        phase = self._turns & 7
+        if phase == 1 or phase == 2:  # one turn in four is weighed, for that is a walk over the heap
+            weight = gc.mem_alloc()
+            last = self._running
+            if last is not None:
+                last.grown += max(0, weight - self._weight) - (last.grown >> 6)
+            self._weight = weight
+            if last is None and gc.mem_free() < weight >> 2:
+                self._room()
+        self._running = app
+        if self._mark is not None:
+            self._mark("" if app is None else app.container.pod.resource + "/" + app.container.name)

@@ -32,22 +32,21 @@ def advance(edged, pod):
     if pod.reason:
         return
     for container in pod.init:
-        if not _done(container):
+        if container.run is not None or container.state == RUNNING or not _done(container):
             _drive(edged, pod, container, "OnFailure" if pod.policy == "Always" else pod.policy)
             return
     for container in pod.containers:
         _drive(edged, pod, container, pod.policy)
 
 
-def exited(edged, container, code, reason, message):
-    """The application ended: keep how, durably, and have the pod looked at."""
-    pod = container.pod
+def _ended(edged, pod, container):
+    """The application ended: keep how, durably."""
     now = edged.epoch_ms()
-    edged.log.info("edged", "container ended", "pod", pod.resource, "container", container.name, "code", code)
-    container.run = container.due = container.probes = None
+    container.due = container.probes = None
     container.state = TERMINATED
-    container.code, container.reason, container.message = code, reason, message[:200]
     container.until = now
+    code = container.code
+    edged.log.info("edged", "container ended", "pod", pod.resource, "container", container.name, "code", code)
     container.stopping = 0
     container.ready = False
     if now - container.since >= _HEALTHY_MS:
@@ -64,11 +63,16 @@ def _done(container):
 def _drive(edged, pod, container, policy):
     """One container: start, start again, stop what is outdated, look after what runs."""
     if container.run is not None:
-        if container.pause_s < 0:
+        if container.stopping or container.pause_s < 0:
             _stop(edged, container)
         elif container.probes is not None:
-            container.probes.check(edged, container)
+            why = container.probes.check(edged, container)
+            if why:
+                container.message = why
+                _stop(edged, container)
         return
+    if container.state == RUNNING:
+        _ended(edged, pod, container)
     if container.state == TERMINATED:
         again = policy == "Always" or policy == "OnFailure" and container.code != 0 or container.pause_s < 0
         if not again:
@@ -145,7 +149,10 @@ def _stop(edged, container):
 def _stopped(edged, pod):
     running = False
     for container in pod.all():
-        if not _stop(edged, container):
+        if _stop(edged, container):
+            if container.state == RUNNING:
+                _ended(edged, pod, container)
+        else:
             # A grace period that became shorter counts.
             left = edged.clock.ticks_add(edged.clock.ticks_ms(), pod.grace_s * 1000)
             if container.due is not None and edged.clock.ticks_diff(container.due, left) > 0:
@@ -167,5 +174,5 @@ def _forget(edged, pod):
     del edged.pods[pod.resource]
     borrow("edged.kept").forget(edged, pod)
     edged.log.info("edged", "pod gone", "pod", pod.resource)
-    if pod.leaving == 3:
+    if pod.resource in edged.store:  # another one of this name, or this one again
         edged.changed(pod.resource)

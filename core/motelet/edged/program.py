@@ -7,7 +7,7 @@ _TRACE_SIZE_MAX = 200
 
 
 def load(spec, root):
-    """-> the function `main` of the module that the command names. Raises what importing it raises.
+    """-> (module, its `main`) of what the command names. Raises what importing it raises.
 
     Found in the working directory, in what is mounted, and among the frozen modules. It and what it
     imports of its own are not in sys.modules afterwards: another application, or the next run, gets its own.
@@ -25,7 +25,7 @@ def load(spec, root):
         for each in list(sys.modules):
             if each not in before and getattr(sys.modules[each], "__file__", "").startswith(root):
                 del sys.modules[each]
-    return getattr(module, function or "main")
+    return module, getattr(module, function or "main")
 
 
 def trace(error):

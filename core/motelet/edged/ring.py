@@ -10,7 +10,7 @@ _BELL_MS = const(1000)
 
 
 class Ring:
-    """`dropped` counts the lines that came too fast. `clock` as the loop's."""
+    """`dropped` counts the lines that came too fast; `read` says so. `clock` as the loop's."""
 
     def __init__(self, clock):
         self._clock = clock
@@ -19,7 +19,7 @@ class Ring:
         self._full = False
         self._left = BURST
         self._since = clock.ticks_ms()
-        self.dropped = self._untold = 0
+        self.dropped = 0
 
     def write(self, text):
         """Append `text`, which may be several lines, if it is not too soon."""
@@ -30,12 +30,8 @@ class Ring:
             self._since = now
         if not self._left:
             self.dropped += 1
-            self._untold += 1
             return
         self._left -= 1
-        if self._untold:
-            self._append(b"[%d lines dropped]\n" % self._untold)
-            self._untold = 0
         # A text of megabytes must not be copied to be cut.
         self._append(text[:LINE_SIZE_MAX].encode())
         self._append(b"\n")
@@ -58,4 +54,6 @@ class Ring:
         while lines and at > 0:
             at = data.rfind(b"\n", 0, at - 1) + 1
             lines -= 1
-        return data[at:]
+        return data[at:] + (
+            b"[%d lines came too fast and were dropped]\n" % self.dropped if self.dropped else b""
+        )
