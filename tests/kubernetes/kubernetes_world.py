@@ -1,4 +1,4 @@
-"""Bridges on a real API server under a user with the rights of deploy/kustomize/rbac.yaml, and boards."""
+"""Bridges on a real API server under a user with the rights of cloud_bridge/deploy/rbac.yaml, and boards."""
 
 import asyncio
 import json
@@ -24,8 +24,7 @@ from cloud_bridge.devicecontroller.controller import DeviceController
 from motelet import protocol
 from motelet.tools.kubernetes.cluster import Cluster, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-CRDS = Path(cloud_bridge.__file__).parent / "backends" / "kubernetes" / "crds"
+DEPLOY = Path(cloud_bridge.__file__).parent / "deploy"
 GROUP = "/apis/devices.kubeedge.io/v1beta1"
 USER = "motelet-bridge"
 SUBJECT = {"kind": "User", "name": USER, "apiGroup": "rbac.authorization.k8s.io"}
@@ -34,9 +33,9 @@ SECONDS_MAX = 30.0
 
 def install(cluster: Cluster) -> None:
     """The definitions of Device, DeviceModel and DeviceStatus, and the rights of the bridge's user."""
-    cluster.kubectl("apply", "--filename", str(CRDS))
+    cluster.kubectl("apply", "--filename", str(DEPLOY / "crds"))
     cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
-    documents = list(yaml.safe_load_all((ROOT / "deploy" / "kustomize" / "rbac.yaml").read_text()))
+    documents = list(yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text()))
     bound = [_bound("motelet-bridge-device-profiles"), _bound("motelet-bridge-pods")]
     for each in documents:
         if each["kind"].endswith("Binding"):

@@ -27,6 +27,7 @@ REPORT_SECONDS = 20.0
 """Between two progress lines of the build."""
 
 _SOURCE = Path(__file__).resolve().parent / "go"
+_HELM = Path(__file__).resolve().parent / "helm"
 _ONE_PROGRAM = "kubernetes"
 
 
@@ -40,6 +41,15 @@ def program(name: str) -> Path:
     return _built() / name
 
 
+def helm() -> Path:
+    """The real helm as an absolute path: that on PATH, or one built from its Go module. Raises FetchError."""
+    found = shutil.which("helm")
+    if found:
+        return Path(found)
+    sources = b"".join((_HELM / name).read_bytes() for name in ("go.mod", "go.sum"))
+    return fetch.once(f"helm-{sha256(sources).hexdigest()[:8]}", _build_helm) / "helm"
+
+
 def version() -> str:
     """The version of Kubernetes that is built, such as ``v1.36.3``."""
     found = re.search(r"k8s.io/kubernetes (v\S+)", (_SOURCE / "go.mod").read_text(encoding="utf-8"))
@@ -51,6 +61,7 @@ def everything() -> None:
     """Have every program ready. Raises FetchError."""
     for name in (*PROGRAMS, "kubectl"):
         program(name)
+    helm()
 
 
 def _built() -> Path:
@@ -65,17 +76,25 @@ def _build(folder: Path) -> None:
     flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in stamp.items())
     source = folder / "source"
     shutil.copytree(_SOURCE, source)  # go writes nothing here, but an installed copy may not even be locked
-    command = [_go(), "build", "-trimpath", "-v", "-ldflags", f"-s -w {flags}"]
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
     say(f"building Kubernetes {release} (once, about ten minutes on two cores) ...")
-    _with_progress([*command, "-o", str(folder / _ONE_PROGRAM), "."], environment, source)
+    _with_progress(f"-s -w {flags}", folder / _ONE_PROGRAM, ".", source)
     shutil.rmtree(source)
     for name in PROGRAMS:
         (folder / name).symlink_to(_ONE_PROGRAM)
 
 
-def _with_progress(command: list[str], environment: dict[str, str], folder: Path) -> None:
+def _build_helm(folder: Path) -> None:
+    source = folder / "source"
+    shutil.copytree(_HELM, source)
+    say("building helm (once, some minutes on two cores) ...")
+    _with_progress("-s -w", folder / "helm", "helm.sh/helm/v3/cmd/helm", source)
+    shutil.rmtree(source)
+
+
+def _with_progress(flags: str, program: Path, package: str, folder: Path) -> None:
     """Run `go build -v`, which names each package as it is compiled; tell how many now and then."""
+    command = [_go(), "build", "-trimpath", "-v", "-ldflags", flags, "-o", str(program), package]
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"}
     started = told = time.monotonic()
     lines: list[str] = []
     with subprocess.Popen(
