@@ -41,16 +41,27 @@ def valid(pattern):
     return 0 < len(pattern) <= TOPIC_SIZE_MAX and "\0" not in pattern
 
 
-def matches(pattern, parts):
-    """Does a filter match a topic, each as its levels? A leading wildcard matches no `$` topic (4.7.2)."""
-    if parts[0][:1] == "$" and pattern[0] in ("#", "+"):
+def matches(pattern, topic):
+    """Does a filter, given as its levels, match a topic? A leading wildcard matches no `$` topic (4.7.2).
+
+    Allocates nothing: the topic, which is another one each time, is not taken apart.
+    """
+    if topic.startswith("$") and pattern[0] in ("#", "+"):
         return False
-    for i in range(len(pattern)):
-        if pattern[i] == "#":
+    at = 0
+    size = len(topic)
+    for level in pattern:
+        if level == "#":
             return True
-        if i >= len(parts) or pattern[i] != "+" and pattern[i] != parts[i]:
+        if at > size:
             return False
-    return len(pattern) == len(parts)
+        end = topic.find("/", at)
+        if end < 0:
+            end = size
+        if level != "+" and not (len(level) == end - at and topic.startswith(level, at)):
+            return False
+        at = end + 1
+    return at > size
 
 
 class _Session:
@@ -353,10 +364,9 @@ class Broker:
         patterns = connection.user and connection.user.get(action)
         if not connection.user or patterns is None:
             return True
-        parts = topic.split("/")
         for pattern in patterns:
             # A filter that ends with # is covered only by one that does.
-            if matches(pattern.split("/"), parts) and (parts[-1] != "#" or pattern[-1] == "#"):
+            if matches(pattern.split("/"), topic) and (not topic.endswith("#") or pattern.endswith("#")):
                 return True
         return False
 
@@ -400,7 +410,7 @@ class Broker:
             raise ValueError("subscribes to nothing, or takes no answers")
         for parts, qos in fresh:
             for topic in self._retained:
-                if matches(parts, topic.split("/")):
+                if matches(parts, topic):
                     msg, kept = self._retained[topic]
                     self._deliver(session, topic.encode(), msg, min(qos, kept), 1)
 
@@ -417,21 +427,19 @@ class Broker:
 
     def _offer(self, topic, msg):
         """Give a message to the gateway if it wants it; -> False when it has no room."""
-        parts = topic.split("/")
         for pattern in self._local:
-            if matches(pattern, parts):
+            if matches(pattern, topic):
                 return self._taken(topic, msg) is not False
         return True
 
     def _route(self, topic, msg, retain, qos):
         if retain:
             self._retain(topic, msg, qos)
-        parts = topic.split("/")
         name = None
         for session in self._sessions:
             best = -1
             for pattern, granted in session.subscriptions:
-                if granted > best and matches(pattern, parts):
+                if granted > best and matches(pattern, topic):
                     best = granted
             if best >= 0:
                 name = name or topic.encode()

@@ -119,10 +119,15 @@ class Packets:
 
     def topic(self):
         """-> topic as text; ValueError for one that may not be published to (3.3.2.1, 1.5.3)."""
-        name = self.string()
-        if not 0 < len(name) <= TOPIC_SIZE_MAX or b"+" in name or b"#" in name or b"\0" in name:
+        count = self.short()
+        at = self.pos
+        self.pos = at + count
+        if self.pos > self.stop:
+            _refuse(3)
+        name = str(memoryview(self.rx)[at : self.pos], "utf-8")
+        if not 0 < count <= TOPIC_SIZE_MAX or "+" in name or "#" in name or "\0" in name:
             _refuse(4)
-        return str(name, "utf-8")
+        return name
 
     def send(self, kind, msg, topic=None, pid=0):
         """Put a packet there: `topic` and `pid`, where it has them, and `msg` (bytes); -> False without room.

@@ -27,7 +27,7 @@ def test_filters_match_as_the_standard_says():
         ("/+", "/a", 1),
         ("+/+", "/a", 1),
     ):
-        assert matches(pattern.split("/"), topic.split("/")) == bool(yes), (pattern, topic)
+        assert matches(pattern.split("/"), topic) == bool(yes), (pattern, topic)
     for pattern in ("#", "+", "a/+/b", "a/#", "/", "$hw/#"):
         assert valid(pattern)
     for pattern in ("", "a#", "#/a", "a/b+", "a/+b", "a\0", "x" * 513):

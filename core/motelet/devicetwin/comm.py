@@ -21,6 +21,7 @@ from motelet import borrow
 
 MAILBOX_SIZE = const(12)  # of the mailbox "eventbus"
 _ANSWERS_MAX = const(3)  # messages that one request may be answered with
+_DEVICE = const("$hw/events/device/")
 _NEWS_MAX = const(8)  # values that wait to be published together
 
 
@@ -73,11 +74,11 @@ class Communication:
 
     def handle(self, topic, payload):
         """Act on a message of an application."""
-        parts = topic.split("/")
-        verb = "/".join(parts[5:])
-        if verb in ("twin/update", "twin/cloud_updated") and parts[2] == "device":
+        sync = topic.endswith("/twin/cloud_updated")
+        if (sync or topic.endswith("/twin/update")) and topic.startswith(_DEVICE) and topic.count("/") == 6:
             from motelet.devicetwin.update import update
 
-            update(self, parts[3] + "/" + parts[4], payload, verb != "twin/update")
+            update(self, topic[len(_DEVICE) : topic.rfind("/twin/")], payload, sync)
         else:
-            borrow("devicetwin.request").handle(self, parts, verb, payload)
+            parts = topic.split("/")
+            borrow("devicetwin.request").handle(self, parts, "/".join(parts[5:]), payload)

@@ -1,10 +1,21 @@
 """What the submodules of DeviceTwin that answer on MQTT share: payloads to and from JSON. Borrowed."""
 
 import json
+import sys
 from binascii import hexlify
-from io import StringIO
 
 from motelet.messages import PUBLISH
+
+if sys.implementation.name == "micropython":
+    # It takes text as well, and its value need not be encoded: that would be another copy.
+    from io import BytesIO as Text
+else:
+    from io import StringIO
+
+    class Text(StringIO):
+        def getvalue(self):
+            return StringIO.getvalue(self).encode()
+
 
 VALUE_SIZE_MAX = 512  # bytes of a value in UTF-8
 
@@ -45,19 +56,22 @@ def begin(comm, event_id):
     """-> stream with the beginning of a payload, for `end`; `event_id` None: news nobody asked for."""
     if event_id is None:
         event_id = hexlify(comm.twin.random(16)).decode()
-    out = StringIO()
+    out = Text()
     out.write('{"event_id":')
     json.dump(event_id, out)
     out.write(',"timestamp":%d,' % comm.twin.epoch_ms())
     return out
 
 
-def end(comm, out, path):
-    """Publish what was written to `out` on `$hw/events/<path>` (dealSendToEdge)."""
+def end(comm, out, path, device_id="", verb=""):
+    """Publish what was written to `out` on `$hw/events/<path><device_id><verb>` (dealSendToEdge)."""
     out.write("}")
-    if comm.online and not comm._out.put(PUBLISH, "$hw/events/" + path, out.getvalue()):
-        comm.dropped += 1
-        comm.twin.log.warning("devicetwin", "no room for a message", "topic", path, "sum", comm.dropped)
+    if comm.online:
+        topic = "".join(("$hw/events/", path, device_id, verb))
+        if not comm._out.put(PUBLISH, topic, out.getvalue()):
+            comm.dropped += 1
+            comm.twin.log.warning("devicetwin", "no room for a message", "topic", topic, "sum", comm.dropped)
+    out.close()  # its buffer is free at once, not only when garbage is collected
 
 
 def send(comm, path, event_id, body):

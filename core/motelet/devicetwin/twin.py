@@ -77,12 +77,18 @@ def document(comm, device_id, event_id, changes):
         view(out, change[2])
         out.write("}")
     out.write("}")
-    answers.end(comm, out, "device/" + device_id + "/twin/update/document")
+    answers.end(comm, out, "device/", device_id, "/twin/update/document")
 
 
 def delta(comm, device):
     """Publish where the device is not as expected, if so."""
-    if not comm.online:
+    kept = comm.records.get(device.id, ())
+    expected = None
+    for name in kept:
+        expected = expected or kept[name][_EXPECTED]
+    for prop in device.properties:
+        expected = expected or prop.desired
+    if not comm.online or not expected:
         return
     wanted = [pair for pair in records(comm, device) if pair[1][_EXPECTED] and pair[1][_TYPE] != _DELETED]
     differing = [pair for pair in wanted if pair[1][_EXPECTED] != pair[1][_ACTUAL]]
@@ -96,7 +102,7 @@ def delta(comm, device):
         name_to(out, pair[0], pair is differing[0])
         json.dump(pair[1][_EXPECTED], out)
     out.write("}")
-    answers.end(comm, out, "device/" + device.id + "/twin/update/delta")
+    answers.end(comm, out, "device/", device.id, "/twin/update/delta")
 
 
 def listed(out, pairs):

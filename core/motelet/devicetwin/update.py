@@ -99,7 +99,7 @@ def update(comm, device_id, payload, sync):
             name_to(out, name, name == changes[0][0])
             view(out, new, fields & 1, fields & 2)
         out.write("}")
-        end(comm, out, "device/" + device_id + "/twin/update/result")
+        end(comm, out, "device/", device_id, "/twin/update/result")
     if changes:
         document(comm, device_id, event_id, changes)
     _apply(comm, device, changes)
@@ -122,20 +122,28 @@ def _twins(message):
         twin = twins[name]
         if twin is None:
             continue
-        if not isinstance(twin, dict) or not isinstance(twin.get("optional", True), bool):
-            raise ValueError(UNMARSHAL)
-        for part in ("expected", "actual"):
-            value = _dict(twin, part).get("value", "" if twin.get(part) is None else None)
+        _check_parts(twin)
+    return twins
+
+
+def _check_parts(twin):
+    """Raise ValueError unless what an update says of one property is of the types it must have."""
+    if not isinstance(twin, dict) or not isinstance(twin.get("optional", True), bool):
+        raise ValueError(UNMARSHAL)
+    for part, version in (("expected", "expected_version"), ("actual", "actual_version")):
+        if twin.get(part) is not None:
+            value = _dict(twin, part).get("value")
             if not isinstance(value, str):
                 raise ValueError(UNMARSHAL)
-            if len(value.encode()) > VALUE_SIZE_MAX:
+            # Encoded only where it could be too long.
+            if len(value) > VALUE_SIZE_MAX // 4 and len(value.encode()) > VALUE_SIZE_MAX:
                 raise ValueError(_BAD_VALUE)
-            version = _dict(twin, part + "_version")
+        if version in twin:
+            version = _dict(twin, version)
             if not isinstance(version.get("cloud", 0), int) or not isinstance(version.get("edge", 0), int):
                 raise ValueError(UNMARSHAL)
-        if not isinstance(_dict(twin, "metadata").get("type", ""), str):
-            raise ValueError(UNMARSHAL)
-    return twins
+    if "metadata" in twin and not isinstance(_dict(twin, "metadata").get("type", ""), str):
+        raise ValueError(UNMARSHAL)
 
 
 def _dict(fields, name):
