@@ -71,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--control",
         type=Path,
         metavar="SOCKET",
-        help="where `motelet logs` finds the bridge (default: DIR/status/.control)",
+        help="where `motelet logs` finds the bridge (default, with --manifests: DIR/status/.control)",
     )
     parser.add_argument(
         "--listen",
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
             plan = _Plan(address, None if args.plain else _tls(args))
         else:
             plan = _plan(args, address)
-        control = args.control or args.manifests / "status" / ".control"
+        control = args.control or (args.manifests and args.manifests / "status" / ".control")
         plan = replace(plan, packages=args.packages, control=control)
         http = None if args.http is None else _host_port("--http", args.http)
         asyncio.run(_bridge(backend, plan, http))
