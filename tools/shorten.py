@@ -4,7 +4,8 @@ MicroPython keeps every name that its firmware lacks in RAM, some 20 bytes each 
 modules that were borrowed once. So what core defines gets names of a list that every firmware has in ROM, and
 one short name stands for many: names get different ones only where they could meet. They could meet
 
-- in one file, so that a traceback can be read back (`translate`);
+- in one file, or as functions or globals of files that become one (`merge`), so that a traceback can be read
+  back (`translate`);
 - as attributes of one object: of a class with its bases, whichever files they are in. An attribute that is
   set on something else than `self`, or that no class has, could be of any, so it meets all attributes.
 
@@ -23,19 +24,14 @@ from string import ascii_lowercase
 
 from motelet.tools.firmware import MEANINGFUL, ROM
 
-# What users type at the REPL and applications call.
-KEEP = frozenset({"Gateway", "run", "stop", "borrow"})
-# What MQTTClient finds in mqttlink by its name (`__getattr__`): as if they were its methods.
-KEEP |= {
-    "set_callback",
-    "set_last_will",
-    "connect",
-    "disconnect",
-    "subscribe",
-    "unsubscribe",
-    "ping",
-    "waits",
-}
+# What people type, and what a user's own driver has and uses (core/motelet/mappers/__init__.py).
+_PEOPLE = "Gateway run stop borrow"
+_DRIVERS = """
+bus driver attach begin step wait value close seldom encode held reason task
+SAME CHANGED REFUSED SILENT DOWN READ WRITE watch unwatch wake sleep clock
+config properties raw device spec flags type name visitor limits collect_ms report_ms desired
+"""
+KEEP = frozenset(f"{_PEOPLE} {_DRIVERS}".split())
 
 
 class _Names:
@@ -47,10 +43,14 @@ class _Names:
         self.set_elsewhere: set[str] = set()  # attributes set on something else than self
         self.attributes: set[str] = set()
         self.classes: dict[str, tuple[set[str], set[str]]] = {}  # class: its attributes, its bases
+        self.functions: set[str] = set()
+        self.globals: set[str] = set()
         self.kept: set[str] = set()  # words of strings, modules
         self._modules: set[str] = set()  # names of modules that are none of ours
         for node in ast.walk(tree):
             self._see(node)
+        for statement in tree.body:
+            self._see_global(statement)
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 if node.value.id in self._modules:
@@ -72,6 +72,7 @@ class _Names:
                     if not _of_self(node):
                         self.set_elsewhere.add(name)
             case ast.FunctionDef(name=name):
+                self.functions.add(name)
                 self.defined |= {name} | _arguments(node)
                 self.all |= {name} | _arguments(node)
             case ast.ClassDef(name=name):
@@ -80,8 +81,6 @@ class _Names:
                 self._see_class(node)
             case ast.keyword(arg=str(name)) | ast.ExceptHandler(name=str(name)):
                 self.all.add(name)
-            case ast.Global(names=names) | ast.Nonlocal(names=names):
-                self.all |= set(names)
             case ast.ImportFrom(module=module, names=aliases):
                 self.kept |= set((module or "").split("."))
                 self.all |= {each for alias in aliases for each in (alias.name, alias.asname) if each}
@@ -90,11 +89,17 @@ class _Names:
                 self._modules |= {alias.asname or alias.name for alias in aliases}
             case ast.Constant(value=str(text)):
                 self.kept |= {text, *text.split("."), *text.split("/")}
-            case ast.Module(body=body):
-                for statement in body:
-                    if isinstance(statement, ast.Assign):
-                        assigned = {each.id for each in statement.targets if isinstance(each, ast.Name)}
-                        self.defined |= assigned
+
+    def _see_global(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Assign(targets=targets):
+                assigned = {each.id for each in targets if isinstance(each, ast.Name)}
+                self.defined |= assigned
+                self.globals |= assigned
+            case ast.ClassDef(name=name):
+                self.globals.add(name)
+            case ast.ImportFrom(names=aliases):
+                self.globals |= {alias.asname or alias.name for alias in aliases}
 
     def _see_class(self, node: ast.ClassDef) -> None:
         own, bases = self.classes.setdefault(node.name, (set(), set()))
@@ -125,21 +130,28 @@ def _arguments(node: ast.FunctionDef) -> set[str]:
 
 
 def plan(
-    trees: Mapping[str, ast.Module], foreign: Collection[str] = (), entries: Collection[str] = ()
+    trees: Mapping[str, ast.Module],
+    foreign: Collection[str] = (),
+    entries: Collection[str] = (),
+    units: Collection[Collection[str]] = (),
 ) -> dict[str, str]:
     """-> a short name for each name of `trees` (file name to syntax tree) that gets another.
 
-    `foreign` are the files that speak with other code than core, a port's with its platform's: they stay as
-    they are, and so does each name in them, everywhere. `entries` are the files whose functions something
-    else starts by name.
+    `foreign` are the files that speak with other code than core, a port's with its platform's: each name
+    in them stays, everywhere, but for their own private ones (`private`). `entries` are the files whose
+    functions something else starts by name. The files of each of `units` will become one.
     """
     files = {file: _Names(tree) for file, tree in trees.items()}
     stay = KEEP.union(*(each.kept for each in files.values()), *(files[file].offered() for file in foreign))
     stay |= {part for file in trees for part in re.split(r"[/.]", file)}
-    stay |= {each.name for file in entries for each in trees[file].body if isinstance(each, ast.FunctionDef)}
+    starts = {each.name for file in entries for each in trees[file].body if isinstance(each, ast.FunctionDef)}
+    stay |= {name for name in starts if not name.startswith("_")}
     names = set().union(*(each.defined for each in files.values())) - stay - MEANINGFUL
     names = {name for name in names if not name.startswith("__")}
-    meets = _meetings(files.values(), names)
+    together = [
+        set().union(*(files[file].functions | files[file].globals for file in unit)) for unit in units
+    ]
+    meets = _meetings(files.values(), names, together)
     in_use = stay.union(*(each.all for each in files.values())) - names
     files_of: dict[str, int] = {name: sum(name in each.all for each in files.values()) for name in names}
     short: dict[str, str] = {}
@@ -150,14 +162,18 @@ def plan(
     return short
 
 
-def _meetings(files: Collection[_Names], names: set[str]) -> dict[str, set[str]]:
+def _meetings(
+    files: Collection[_Names], names: set[str], together: Collection[set[str]]
+) -> dict[str, set[str]]:
     """Each name with those that it must differ from."""
     attributes = set().union(*(each.attributes for each in files)) & names
     families = list(_classes(files))
     anywhere = set().union(*(each.set_elsewhere for each in files)) & names
-    # Functions of modules, and what a class with __getattr__ finds who knows where.
+    # Functions of modules; and all that a class has that looks for others who knows where.
     anywhere |= attributes.difference(*families)
-    groups = [each.all & names for each in files] + [family & names for family in families]
+    for each in files:
+        anywhere |= names.intersection(*(own for own, _ in each.classes.values() if "__getattr__" in own))
+    groups = [each.all & names for each in files] + [each & names for each in (*families, *together)]
     meets: dict[str, set[str]] = {name: set() for name in names}
     for group in groups:
         for name in group:
@@ -213,17 +229,20 @@ class _Rename(ast.NodeTransformer):
         return node
 
 
+def private(tree: ast.Module, short: Mapping[str, str]) -> dict[str, str]:
+    """Of `short` what is good for a foreign file: the names that are private and its own."""
+    names = _Names(tree)
+    return {name: short[name] for name in names.defined & short.keys() if name not in names.offered()}
+
+
 def rename(tree: ast.Module, short: Mapping[str, str]) -> None:
     """Replace names in place; strings stay as they are."""
     _Rename(short).visit(tree)
 
 
-def table(trees: Mapping[str, ast.Module], short: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What each short name of each file of `trees`, not yet renamed, stands for: for `translate`."""
-    return {
-        file: {short[name]: name for name in sorted(_Names(tree).all) if name in short}
-        for file, tree in trees.items()
-    }
+def functions(tree: ast.Module, short: Mapping[str, str]) -> dict[str, str]:
+    """The functions of a file not yet renamed, by the names that they will have."""
+    return {short.get(name, name): name for name in sorted(_Names(tree).functions)}
 
 
 def translate(trace: str, names: Mapping[str, Mapping[str, str]]) -> str:

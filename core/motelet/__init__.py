@@ -34,6 +34,10 @@ def borrow(name):
     gc.collect()
     module = __import__(path, None, None, (name,))
     parent = sys.modules[path[: path.rfind(".")]]
+    last = path[path.rfind(".") + 1 :]
+    # None first: MicroPython leaves the value of a deleted entry where it was, out of reach but not free.
+    sys.modules[path] = None
     del sys.modules[path]
-    delattr(parent, path[path.rfind(".") + 1 :])
+    setattr(parent, last, None)
+    delattr(parent, last)
     return module

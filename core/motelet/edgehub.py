@@ -20,7 +20,7 @@ from motelet.kvrecord import StoreError
 from motelet.loop import READ, WRITE
 from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, Client
 
-MESSAGE_MAX = const(2304)  # bytes: announced in HELLO; a chunk of a blob and what is around it
+MESSAGE_MAX = const(1280)  # bytes: announced in HELLO; a chunk of a blob and what is around it
 WINDOW = const(8)  # messages that may wait for an acknowledgement, either way
 _TX_SIZE = const(1280)  # bytes: a page of HAVE, an upload, or a report of the largest value
 

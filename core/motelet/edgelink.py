@@ -14,6 +14,7 @@ from motelet.kvrecord import StoreError, StoreFull
 from motelet.loop import READ, WRITE
 from motelet.websocket import CLOSE, MESSAGE, WebSocketError
 
+_CHUNK = const(1024)  # bytes of a blob in a message: with what is around it, it has room in the buffer
 _HAVE_ROOM = const(520)  # bytes: the longest entry of HAVE, a resource and a version
 _BACK_OFF_MIN_MS = const(1000)  # the first try after a loss comes within 0.5 to 1 s
 _BACK_OFF_MAX_MS = const(60000)
@@ -178,7 +179,7 @@ def say_blob(hub):
         writer = hub._begin(protocol.BLOBGET, 4)
         writer.value(transfer.digest)
         writer.value(transfer.offset)
-        writer.value(min(protocol.CHUNK_SIZE_MAX, transfer.total - transfer.offset))
+        writer.value(min(_CHUNK, transfer.total - transfer.offset))
         hub._blob_get = 0
     hub._frame(MESSAGE)
 

@@ -72,7 +72,7 @@ class EventBus:
             if online != self.local.online:
                 self.local.connected(online)
             while waiting or out.take():
-                waiting = not self._serve(out.a, out.b)
+                waiting = not self._serve(out)
                 if waiting:
                     break
             if not waiting:
@@ -88,8 +88,12 @@ class EventBus:
         self._ruled = True
         self.task.wake()
 
-    def _serve(self, topic, payload):
-        """Publish a message; -> False when the broker cannot take it now."""
+    def _serve(self, out):
+        """Publish the message that was taken; -> False when the broker cannot take it now.
+
+        As arguments topic and payload would stay on the stack of the task, which waits, and in memory.
+        """
+        topic, payload = out.a, out.b
         client = self.client
         if client is not None and client.connected:
             try:

@@ -5,7 +5,7 @@ Apart from `metamanager` because a board borrows this module (`motelet.borrow`).
 
 from micropython import const
 
-from motelet import borrow
+from motelet import protocol
 from motelet.cbor import Reader
 
 _HEAD = const(80)  # bytes of a value that always hold its version: tstr head, 64 bytes at most, bstr head
@@ -27,7 +27,6 @@ def versions(store):
 
 def digest(store):
     """-> 8 bytes over what is held (protocol.digest_item)."""
-    protocol = borrow("protocol")
     total = bytearray(8)
     for resource, version in versions(store):
         protocol.digest_xor(total, protocol.digest_item(resource, version))

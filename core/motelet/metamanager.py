@@ -87,6 +87,7 @@ class MetaManager:
             self._reader.open(value, start, end)
             self._reader.skip()
             self._twin.put(PUT, resource, self._reader.bytes())
+            self._reader.open(b"", 0, 0)  # not to keep what it read
         elif self.rules is not None and resource == _RULES:
             self.rules()
         elif self.pods is not None:

@@ -8,7 +8,7 @@ The file is not locked: one process owns it.
 import os
 import sys
 
-_BLANK = b"\xff" * 256
+_BLANK = b"\xff" * 64
 
 
 class FileFlash:

@@ -9,10 +9,21 @@ from link_world import World, encoded
 
 from motelet import protocol
 
+CHUNK = 1024  # what a board asks for at a time
+
 
 def blob(cloud, seq, data, resource="default/configmap/big", version="v9"):
     cloud.say([protocol.PUTBLOB, seq, resource, version, len(data), sha256(data).digest()])
     return cloud.heard()
+
+
+def send(cloud, data, start=0):
+    """Chunk after chunk from `start`; -> what is heard after the last."""
+    digest = sha256(data).digest()
+    for offset in range(start, len(data), CHUNK):
+        cloud.say([protocol.BLOB, digest, offset, len(data), data[offset : offset + CHUNK]])
+        heard = cloud.heard()
+    return heard
 
 
 def is_stored(world, data):
@@ -26,29 +37,25 @@ def test_a_blob_arrives_in_chunks_and_others_do_not_wait_for_it():
     data = bytes(range(250)) * 20
     digest = sha256(data).digest()
     heard = blob(cloud, 1, data)
-    assert heard[-1] == [protocol.BLOBGET, digest, 0, 2048]
+    assert heard[-1] == [protocol.BLOBGET, digest, 0, CHUNK]
     cloud.say([protocol.PUT, 2, "default/configmap/small", "v", b"\xa0"])
     assert [protocol.ACK, 2] in cloud.heard()
-    for offset in (0, 2048, 4096):
-        cloud.say([protocol.BLOB, digest, offset, len(data), data[offset : offset + 2048]])
-        heard = cloud.heard()
-    assert heard == [[protocol.ACK, 1, True]]
+    assert send(cloud, data) == [[protocol.ACK, 1, True]]
     assert is_stored(world, data)
 
 
 def test_a_blob_goes_on_where_the_lost_link_left_it():
     world = World()
     cloud = world.connect()
-    data = bytes(4000)
+    data = bytes(1500)
     digest = sha256(data).digest()
     blob(cloud, 1, data)
-    cloud.say([protocol.BLOB, digest, 0, 4000, data[:2048]])
+    cloud.say([protocol.BLOB, digest, 0, 1500, data[:CHUNK]])
     cloud.heard()
     cloud.stream.close()
     cloud = world.connect()
-    assert blob(cloud, 1, data)[-1] == [protocol.BLOBGET, digest, 2048, 1952]
-    cloud.say([protocol.BLOB, digest, 2048, 4000, data[2048:]])
-    assert cloud.heard() == [[protocol.ACK, 1, True]]
+    assert blob(cloud, 1, data)[-1] == [protocol.BLOBGET, digest, CHUNK, 1500 - CHUNK]
+    assert send(cloud, data, CHUNK) == [[protocol.ACK, 1, True]]
     assert is_stored(world, data)
 
 
@@ -82,10 +89,7 @@ def test_a_device_too_large_for_a_message_is_handed_on_whole():
     data = b"x" * 3000
     digest = sha256(data).digest()
     blob(cloud, 1, data, "default/device/large")
-    cloud.say([protocol.BLOB, digest, 0, 3000, data[:2048]])
-    cloud.heard()
-    cloud.say([protocol.BLOB, digest, 2048, 3000, data[2048:]])
-    assert cloud.heard()[-1] == [protocol.ACK, 1, True]
+    assert send(cloud, data)[-1] == [protocol.ACK, 1, True]
     assert world.twin_mail.take() and world.twin_mail.b == data
     cloud.say([protocol.PUTBLOB, 2, "default/device/huge", "v", 16385, digest])
     heard = cloud.heard()

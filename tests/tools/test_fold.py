@@ -47,7 +47,7 @@ def test_what_is_set_twice_or_no_whole_number_stays() -> None:
 
 def test_a_docstring_goes_and_its_class_stays() -> None:
     assert folded(one='"""Module."""\nclass A(ValueError):\n    """Why."""\n')["one"] == (
-        "pass\n\nclass A(ValueError):\n    pass"
+        "pass\n\nclass A(ValueError):\n    del __module__, __qualname__\n    pass"
     )
 
 

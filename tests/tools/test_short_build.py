@@ -11,8 +11,8 @@ from two_interpreters import PORTS
 
 CORE = Path(__file__).parents[1] / "core"
 HEAP = "256K"  # asserts, and tests of several kilobytes each
-# These ask a module for its names by text, asyncio for its own, or play the firmware of a board.
-APART = {"test_aiohost.py", "test_protocol.py", "conftest.py"}
+# These ask a module or a class for its names by text, asyncio for its own, or play the firmware of a board.
+APART = {"test_aiohost.py", "test_protocol.py", "test_attach.py", "conftest.py"}
 APART |= {file.name for file in CORE.glob("*.py") if "esp_doubles" in file.read_text()} | {"esp_doubles.py"}
 FILE_TIMEOUT_S = 120
 
@@ -49,6 +49,29 @@ def test_core_passes_its_tests_in_the_form_of_a_board(tmp_path: Path) -> None:
         if done.returncode or done.stdout.count("\x1epassed ") != len(tests):
             wrong.append(f"{name}: {done.stdout[-3000:]}{done.stderr}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_users_write_finds_what_it_imports(tmp_path: Path) -> None:
+    """Drivers and starting code of users are compiled as they are, by the board if need be."""
+    mpy.build(tmp_path)
+    (tmp_path / "own_driver.py").write_text((CORE / "own_driver.py").read_text())
+    program = (
+        "import own_driver\nfrom motelet.gateway import Gateway\nfrom motelet.loop import READ, WRITE\n"
+        "import motelet.mappers\nassert own_driver.CHANGED == motelet.mappers.CHANGED == 1\n"
+        "assert READ | WRITE == 5\n"
+        "Gateway.run\nmotelet.borrow('logtext')\n"
+    )
+    interpreter = mpy.interpreter()
+    assert interpreter is not None
+    done = subprocess.run(
+        [*interpreter, "-X", f"heapsize={HEAP}", "-c", program],
+        env=mpy.environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_name_of_the_firmware_gets_another(tmp_path: Path) -> None:

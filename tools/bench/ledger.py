@@ -19,7 +19,7 @@ NOT_AT_32_BITS = {
 
 def measure() -> Iterator[Figure]:
     """The figures `core.size.*` (.mpy), `core.heap.*` and `core.heap32.*` (kept after import), in bytes."""
-    files = interpreters.board_files()
+    files = interpreters.board_files(merged=False)
     modules = {
         _module(inner): (source, files / Path(inner).with_suffix(".mpy"))
         for source, inner in mpy.sources(ports=())
@@ -30,8 +30,8 @@ def measure() -> Iterator[Figure]:
     order = _import_order({name: source for name, (source, _) in modules.items()})
     order32 = [module for module in order if module not in NOT_AT_32_BITS]
     commands = {
-        "core.heap": interpreters.command64("import_probe", *order),
-        "core.heap32": interpreters.command32("import_probe", *order32),
+        "core.heap": interpreters.command64("import_probe", *order, merged=False),
+        "core.heap32": interpreters.command32("import_probe", *order32, merged=False),
     }
     for name, command in commands.items():
         with interpreters.running(command) as answers:

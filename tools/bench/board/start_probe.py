@@ -11,6 +11,9 @@ _WAIT_MS = 5
 def _script():
     yield from collected()
     before = gc.mem_alloc()
+    # No part of a gateway: where it is none of the interpreter, the host lends it.
+    import hashlib  # noqa: F401
+
     from gateway_probe import Probe
 
     yield from collected()
