@@ -32,7 +32,12 @@ def fold(trees: Mapping[str, ast.Module], keep: Collection[str] = ()) -> None:
     _check(trees, {name for each in constants.values() for name in each} - set(keep))
     _drop_unused_imports(trees)
     for tree in trees.values():
+        tree.body = [each for each in tree.body if not _says_all(each)]
         ast.fix_missing_locations(tree)
+
+
+def _says_all(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
 
 
 def _constants(tree: ast.Module) -> dict[str, int | str]:
@@ -123,6 +128,15 @@ class _Fold(ast.NodeTransformer):
         if isinstance(node.value, ast.Constant):
             return ast.Pass()  # a docstring: not for a board
         self.generic_visit(node)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
+        self.generic_visit(node)
+        match node.test:
+            case ast.Compare(left=left, ops=[operator], comparators=[ast.Constant(value="micropython")]):
+                if ast.unparse(left) == "sys.implementation.name":
+                    body = node.body if isinstance(operator, ast.Eq) else node.orelse
+                    return body or ast.Pass()
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:

@@ -15,6 +15,7 @@ from motelet.tools.firmware import ROM
 from motelet.tools.fold import module_name
 
 _NAME_SIZE_MAX = 10  # characters: MICROPY_ALLOC_PARSE_INTERN_STRING_LEN of MicroPython's py/mpconfig.h
+_SAID_SIZE_MIN = 5  # characters of a text that is worth a call
 _SEPARATORS = "\n*/ "  # names that every MicroPython has
 
 
@@ -93,22 +94,26 @@ class _Replace(ast.NodeTransformer):
         return node  # its parts are no texts of their own
 
 
-def lend(trees: dict[str, ast.Module], host: str) -> None:
-    """Have the functions of the module `host` borrow what they say: their long texts of several words.
+def lend(trees: dict[str, ast.Module], host: str, others: Collection[str] = ()) -> None:
+    """Have the functions of the module `host`, and of `others`, borrow what they say: texts of several words.
 
-    The module is one that has `borrow`; the texts become a module of their own beside it, `texts`.
+    `host` is a module that has `borrow`; the texts become a module of their own beside it, `text`.
     """
-    taken = set(_identifiers(trees[host]))
+    taken = {name for file in (host, *others) for name in _identifiers(trees[file])}
     lender = _Lend(next(name for name in ROM if name not in taken))
-    for node in ast.walk(trees[host]):
-        if isinstance(node, ast.FunctionDef):
-            lender.visit(node)
+    for file in (host, *others):
+        count = len(lender.texts)
+        for node in ast.walk(trees[file]):
+            if isinstance(node, ast.FunctionDef):
+                lender.visit(node)
+        if file != host and len(lender.texts) > count:
+            trees[file].body.insert(0, ast.ImportFrom(module_name(host), [ast.alias(lender.function)], 0))
     if lender.texts:
-        said = f"def {lender.function}(n):\n    return borrow('texts').TEXTS.split('\\n')[n]"
+        said = f"def {lender.function}(n):\n    return borrow('text').text.split('\\n')[n]"
         trees[host].body += ast.parse(said).body
         together = "\n".join(lender.texts)
         folder = host.rpartition("/")[0]
-        trees[f"{folder}/texts.py"] = ast.parse(f"TEXTS = {together!r}")
+        trees[f"{folder}/text.py"] = ast.parse(f"text = {together!r}")
 
 
 class _Lend(ast.NodeTransformer):
@@ -124,7 +129,7 @@ class _Lend(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         text = node.value
-        if not isinstance(text, str) or len(text) <= _NAME_SIZE_MAX or " " not in text or "\n" in text:
+        if not isinstance(text, str) or " " not in text or len(text) < _SAID_SIZE_MIN or "\n" in text:
             return node
         if text not in self.texts:
             self.texts.append(text)

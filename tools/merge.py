@@ -266,4 +266,4 @@ def _common_names_first(body: list[ast.stmt]) -> list[ast.stmt]:
     names = [name for name, _ in uses.most_common(_SHORT_NUMBERS)]
     if len(uses) < _SHORT_NUMBERS:
         return []
-    return ast.parse(f"def first(self):\n    self.{'.'.join(names)}\ndel first\n").body
+    return ast.parse(f"def any(self):\n    self.{'.'.join(names)}\ndel any\n").body

@@ -26,6 +26,7 @@ TEST_OPT_LEVEL = 0  # asserts and line numbers
 COMPILE_TIMEOUT_S = 60
 # Modules that are loaded together: what every gateway has, one with MQTT has, and what borrows what.
 _GATEWAY = "motelet/gateway.py"
+_EVENTBUS = "motelet/eventbus.py"
 UNITS = {
     _GATEWAY: [
         f"motelet/{name}.py"
@@ -43,10 +44,15 @@ UNITS = {
             "metamanager",
         ]
     ],
-    "motelet/devicetwin/spec.py": ["motelet/devload.py", "motelet/devicetwin/joining.py"],
+    "motelet/assembly.py": ["motelet/identity.py", "motelet/podhost.py"],
+    "motelet/devicetwin/spec.py": [
+        "motelet/devload.py",
+        "motelet/devicetwin/joining.py",
+        "motelet/devicetwin/membership.py",
+    ],
     "motelet/edgelink.py": ["motelet/metalist.py", "motelet/protocol.py"],
     "motelet/mappers/seldom.py": ["motelet/desired.py"],
-    "motelet/eventbus.py": ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
+    _EVENTBUS: ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
 }
 # Files that speak with the platform's own code, whose names they must use.
 _FOREIGN = ("motelet/ports/", "motelet/aiohost.py", "wasm/")
@@ -188,8 +194,8 @@ def _shortened(
         shorten.rename(tree, shorten.private(tree, short) if inner in foreign else short)
     merge.merge(trees, units, shorten.KEEP)
     merge.dissolve(trees)
-    for host in units.keys() & {_GATEWAY}:
-        hoist.lend(trees, host)
+    if _GATEWAY in units:
+        hoist.lend(trees, _GATEWAY, units.keys() & {_EVENTBUS})
     hoist.hoist(trees, foreign | set(beside))
     return {inner: ast.unparse(tree) for inner, tree in trees.items()}, names
 

@@ -172,7 +172,8 @@ def _meetings(
     # Functions of modules; and all that a class has that looks for others who knows where.
     anywhere |= attributes.difference(*families)
     for each in files:
-        anywhere |= names.intersection(*(own for own, _ in each.classes.values() if "__getattr__" in own))
+        for own, _ in each.classes.values():
+            anywhere |= own & names if "__getattr__" in own else set()
     groups = [each.all & names for each in files] + [each & names for each in (*families, *together)]
     meets: dict[str, set[str]] = {name: set() for name in names}
     for group in groups:

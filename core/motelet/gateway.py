@@ -49,7 +49,7 @@ class Gateway:
         if self.edged is None:
             if "/pod/" not in resource:
                 return
-            borrow("podhost").begin(self)
+            borrow("podstart").begin(self)
         self.edged.changed(resource)
 
     def attach(self, device):

@@ -51,6 +51,11 @@ def test_a_docstring_goes_and_its_class_stays() -> None:
     )
 
 
+def test_what_is_for_another_interpreter_is_gone() -> None:
+    source = "import sys\nif sys.implementation.name != 'micropython':\n    x = 1\nelse:\n    x = 2\n"
+    assert folded(one=source)["one"] == "import sys\nx = 2"
+
+
 def test_an_import_that_somebody_has_from_here_stays() -> None:
     users = {
         "a": "from json import loads, dumps\nfrom motelet.loop import limit",

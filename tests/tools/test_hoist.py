@@ -35,11 +35,11 @@ def test_texts_of_errors_are_borrowed_when_there_is_one() -> None:
     source += "    raise ValueError('more than %d\\x21 of them' % n, 'short one', text)\n"
     trees = {"motelet/host.py": ast.parse(source)}
     hoist.lend(trees, "motelet/host.py")
-    assert ast.unparse(trees["motelet/texts.py"]) == "TEXTS = 'more than %d! of them'"
+    assert ast.unparse(trees["motelet/text.py"]) == "text = 'more than %d! of them\\nshort one'"
     assert "more than" not in ast.unparse(trees["motelet/host.py"])
     texts: dict[str, object] = {}
-    exec(ast.unparse(trees["motelet/texts.py"]), texts)
-    namespace: dict[str, object] = {"borrow": {"texts": type("texts", (), texts)}.get}
+    exec(ast.unparse(trees["motelet/text.py"]), texts)
+    namespace: dict[str, object] = {"borrow": {"text": type("text", (), texts)}.get}
     exec(ast.unparse(trees["motelet/host.py"]), namespace)
     with pytest.raises(ValueError) as raised:
         namespace["fail"](3)  # type: ignore[operator]

@@ -9,12 +9,7 @@ import sys
 import time
 
 from js import motelet_close, motelet_open, motelet_random, motelet_read, motelet_ready, motelet_write
-from micropython import const
 from uctypes import addressof
-
-_READ = const(1)
-_WRITE = const(4)
-_NOTHING = ()
 
 
 class Stream:
@@ -41,13 +36,11 @@ class Poller:
     """Tells one ready stream at a time, in turn; it never waits, which is the host's part."""
 
     def __init__(self):
-        self._entries = []  # [stream, events, what ipoll gives for READ, WRITE, both]
+        self._entries = []  # [stream, events, what ipoll gives]
         self._turn = 0
 
     def register(self, stream, events):
-        both = _READ | _WRITE
-        answers = [((stream, ready),) for ready in (_READ, _WRITE, both)]
-        self._entries.append([stream, events, answers])
+        self._entries.append([stream, events, ([stream, 0],)])
 
     def _entry(self, stream):
         for entry in self._entries:
@@ -69,8 +62,10 @@ class Poller:
             entry = entries[self._turn]
             ready = motelet_ready(entry[0].id) & entry[1]
             if ready:
-                return entry[2][0 if ready == _READ else 1 if ready == _WRITE else 2]
-        return _NOTHING
+                answer = entry[2][0]
+                answer[1] = ready
+                return entry[2]
+        return ()
 
 
 class Port:

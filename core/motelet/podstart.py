@@ -1,0 +1,28 @@
+"""What a gateway does when its first pod is there. Borrowed, once a boot at most."""
+
+
+def begin(gateway):
+    """The first pod is there: load Edged, and what runs applications."""
+    from motelet.edged import Edged
+
+    port, loop, settings = gateway.port, gateway.loop, gateway.pod_settings
+    settings["hung"] = port.marked()
+    edged = Edged(loop, gateway.meta.store, gateway.log, port.epoch_ms, settings)
+    edged.tcp = port.tcp
+    from motelet.edged.services import Services
+
+    services = Services(edged, gateway.twin, lambda: gateway.eventbus)
+    if settings["process"]:
+        edged.runner = port.pod_processes(edged, services, settings)
+    else:
+        from motelet.edged.apps import Apps
+
+        edged.runner = Apps(edged, services, port.mark)
+        gateway.host = port.asyncio_host(loop)
+        gateway.host.next = edged.runner.next
+        loop.stop()
+    if gateway.eventbus is not None:
+        gateway.eventbus.apps = services
+    edged.hub = gateway.edgehub
+    gateway.edgehub.pods = gateway.edged = edged
+    gateway.log.info("edged", "started", "memory", settings["memory"])
