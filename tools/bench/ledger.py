@@ -11,11 +11,6 @@ from motelet.tools import mpy
 from motelet.tools.bench import interpreters
 from motelet.tools.bench.figures import Figure
 
-NOT_AT_32_BITS = {
-    "motelet.aiohost",
-    "motelet.edged.apps",
-}  # MicroPython for WebAssembly has an asyncio of its own kind
-
 
 def measure() -> Iterator[Figure]:
     """The figures `core.size.*` (.mpy), `core.heap.*` and `core.heap32.*` (kept after import), in bytes."""
@@ -27,8 +22,14 @@ def measure() -> Iterator[Figure]:
     }
     sizes = {name: compiled.stat().st_size for name, (_, compiled) in modules.items()}
     yield from _ledger("core.size", sizes)
-    order = _import_order({name: source for name, (source, _) in modules.items()})
-    order32 = [module for module in order if module not in NOT_AT_32_BITS]
+    sources = {name: source for name, (source, _) in modules.items()}
+    order = _import_order(sources)
+    order32: list[str] = []
+    for module in order:
+        used = set(_imports(sources[module]))
+        # MicroPython for WebAssembly has an asyncio of its own kind.
+        if "asyncio" not in used and not (used & sources.keys()) - set(order32) - {module}:
+            order32.append(module)
     commands = {
         "core.heap": interpreters.command64("import_probe", *order, merged=False),
         "core.heap32": interpreters.command32("import_probe", *order32, merged=False),

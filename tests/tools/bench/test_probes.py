@@ -58,7 +58,7 @@ def test_the_store_stays_within_its_budget_of_flash_and_memory() -> None:
 
 
 def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
-    step = "        wait = self.due()\n"
+    step = "        ran = 0\n"
     original = mpy.sources
 
     def with_plant(ports: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
