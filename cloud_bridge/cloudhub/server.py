@@ -481,16 +481,7 @@ class CloudHub:
         node = connection.node
         link = _Link(connection, self._controller, self._boards, self._guard, self._clock)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
-        before = self._links.get(node)
-        self._count(node, link)
-        if before is not None:
-            _log.info("board has connected again, the older connection is closed", node=node)
-            if link.peer and before.peer and link.peer.serial != before.peer.serial:
-                _log.warning(
-                    "the node has a newer certificate now", **_shown(link.peer), older=before.peer.serial
-                )
-            before.session.end(CLOSE_REPLACED, "connected again")
-            before.kick()
+        self._take_over(link)
         _log.info("board connected", node=node, peer=connection.remote_address)
         try:
             await link.serve()
@@ -507,6 +498,20 @@ class CloudHub:
                 await self._boards.disconnect(node)
             why = {"code": connection.close_code, "error": connection.close_reason or "-"}
             _log.info("board disconnected", node=node, **why)
+
+    def _take_over(self, link: _Link) -> None:
+        """Serve the node by `link`; the older one, if there is one, ends and is not held on to."""
+        before = self._links.get(link.node)
+        self._count(link.node, link)
+        if before is None:
+            return
+        _log.info("board has connected again, the older connection is closed", node=link.node)
+        if link.peer and before.peer and link.peer.serial != before.peer.serial:
+            _log.warning(
+                "the node has a newer certificate now", **_shown(link.peer), older=before.peer.serial
+            )
+        before.session.end(CLOSE_REPLACED, "connected again")
+        before.kick()
 
     def _count(self, node: str, link: _Link | None) -> None:
         """The node is connected by `link` now, or not any more."""

@@ -10,7 +10,7 @@ from micropython import const
 
 from motelet import __version__, borrow, protocol
 from motelet.cbor import MAP, CborError
-from motelet.kvrecord import StoreError, StoreFull
+from motelet.kvrecord import StoreError
 from motelet.loop import READ, WRITE
 from motelet.websocket import CLOSE, MESSAGE, WebSocketError
 
@@ -186,8 +186,8 @@ def say_blob(hub):
 
 def refuse(hub, seq, error):
     """NACK of the message `seq`, with the code that fits the exception."""
-    if isinstance(error, StoreFull):
-        code = protocol.STORAGE_FULL
+    if isinstance(error, StoreError) and error.code in ("full", "flash"):
+        code = protocol.STORAGE_FULL  # to be offered again
     elif isinstance(error, LinkError):
         code = protocol.UNKNOWN
     elif isinstance(error, CborError):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
+from weakref import WeakSet
 
-from motelet.gateway import Gateway
-from motelet.kvlog import StoreFull
+from motelet.gateway import ConfigError, Gateway
+from motelet.kvrecord import StoreError, StoreFull
 from motelet.tools.cutflash import CutFlash, PowerCutError
 from motelet.tools.simulate.field import Endpoint, FieldStream
 from motelet.tools.simulate.ledger import Ledger
@@ -179,7 +180,7 @@ class Board:
         self._say = say
         self.busy_until = 0
         self._next = -1  # when it is stepped
-        self._streams: list[Any] = []
+        self._streams: WeakSet[Any] = WeakSet()
         self._published = 0
 
     # -- time --------------------------------------------------------------------------------
@@ -243,6 +244,12 @@ class Board:
         except PowerCutError:
             self.power_off("while it started")
             return
+        except (OSError, MemoryError, StoreError, ConfigError) as error:
+            # Whatever started the gateway starts it again.
+            if not self._ledger.failing_tasks:
+                self._ledger.fail(f"{self.name} does not start: {error!r}")
+            self.power_off(f"because it does not start: {error!r}")
+            return
         self._watch_twin()
         self.check_held()
         self._step_at(self.clock())
@@ -261,14 +268,13 @@ class Board:
 
     def connect(self, host: str) -> Any:
         """A stream of the port."""
-        self._streams = [each for each in self._streams if not each.closed]
         stream: Any
         if host == "bridge":
             stream = BoardStream(self.wake, self.clock)
             self._door.dial(self.path, stream, self.clock())
         else:
             stream = FieldStream(self.endpoints[host], self.wake, self.clock)
-        self._streams.append(stream)
+        self._streams.add(stream)
         return stream
 
     # -- faults of flash ---------------------------------------------------------------------
@@ -317,6 +323,8 @@ class Board:
         except PowerCutError:
             self.power_off("while an application published")
             return
+        except MemoryError:
+            return  # the application was told, and nothing promised
         self._ledger.events.add(topic)
 
     def _attach_uploads(self) -> None:
@@ -349,7 +357,7 @@ class Board:
     def said(self, line: str) -> None:
         """A line of the gateway's log."""
         self._say(self.name, line)
-        if line.startswith("error") and " failed " in line:
+        if line.startswith("error") and " failed " in line and not self._ledger.failing_tasks:
             self._ledger.fail(f"{self.name}: {line}")
 
     def held(self, resource: str) -> str | None:

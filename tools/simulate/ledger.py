@@ -55,6 +55,8 @@ class Ledger:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self.failing_tasks = False
+        """A task of a board may fail, and a board may fail to start: an error was injected."""
         self.over = False
         """The simulation has ended, and what is cleared away is nobody's fault."""
         self.things: dict[str, Thing] = {}

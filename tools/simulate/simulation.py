@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -28,6 +29,9 @@ from motelet.uploads import UPLOADS_MAX
 SETTLE_MAX = 10
 """Minutes within which everything has to be right again when the faults have stopped."""
 LOOK_EVERY = 10 * SECOND
+GROWTH_PER_GATEWAY = 250
+GROWTH_PER_MINUTE = 60
+"""Blocks of memory: what the ledger itself remembers, and what devices report late for the first time."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Simulation:
         ]
         self._by_name = {board.name: board for board in self.boards}
         self.faults: Faults | None = None
+        self.growth = 0
+        """Blocks of memory that are in use at the end and were not when all was right for the first time."""
         self._running = True
 
     def run(self) -> Outcome:
@@ -138,25 +144,36 @@ class Simulation:
         await self.bridge.start()
         for board in self.boards:
             board.power_on()
-        end = self.scale.minutes * 60
+        await self._settled(workload)
+        blocks = _blocks()
+        workload.start()
         if self.scale.fault_every:
             every = round(self.scale.fault_every * SECOND)
             self.faults = Faults(
                 self.schedule, self.boards, self.bridge, self.cloud, self._rng("faults"), self.say, every
             )
-        await asyncio.sleep(end)
+        await asyncio.sleep(self.scale.minutes * 60)
         if self.faults:
             self.faults.stop()
         workload.stop()
         self.say("simulation", "no more faults")
+        took = await self._settled(workload)
+        for board in self.boards:
+            board.check_held()
+        self.growth = _blocks() - blocks
+        limit = GROWTH_PER_GATEWAY * self.scale.gateways + GROWTH_PER_MINUTE * self.scale.minutes
+        if self.growth > limit and not self.ledger.failing_tasks:
+            self.ledger.fail(f"{self.growth} more blocks of memory than at the start, at most {limit:.0f}")
+        await asyncio.sleep(0.001)
+        return took
+
+    async def _settled(self, workload: Workload) -> int:
+        """Return when everything is right -> how long that took, in microseconds."""
         began = self.schedule.now
         while (wrong := next(self._wrong(workload), None)) is not None:
             if self.schedule.now - began > SETTLE_MAX * MINUTE:
                 self.ledger.fail(f"{SETTLE_MAX} minutes after the last fault: {wrong}")
             await asyncio.sleep(LOOK_EVERY / SECOND)
-        for board in self.boards:
-            board.check_held()
-        await asyncio.sleep(0.001)
         return self.schedule.now - began
 
     async def _end(self) -> None:
@@ -273,3 +290,9 @@ class Simulation:
 
     def _rng(self, what: str) -> random.Random:
         return random.Random(f"{self.seed} {what}")
+
+
+def _blocks() -> int:
+    """Blocks of memory in use."""
+    gc.collect()
+    return sys.getallocatedblocks()

@@ -13,8 +13,7 @@ from motelet.tools.simulate.field import COMMAND, SETPOINT, Endpoint, Unit
 from motelet.tools.simulate.ledger import Ledger, Thing
 from motelet.tools.simulate.schedule import MS, SECOND, SHARED, Schedule
 
-SELDOM_MS = 180_000
-HOUR_MS = 3_600_000
+SELDOM_MS = 240_000
 CYCLES_MS = (30_000, 60_000, 120_000, 120_000)
 ASK_EVERY = 12 * SECOND
 MEASURE_EVERY = 4 * SECOND
@@ -52,7 +51,7 @@ def _property(name: str, access: str, register: str, offset: int, **data: Any) -
 def device(name: str, node: str, host: str, unit: int, cycle_ms: int, large: bool) -> dict[str, Any]:
     """A Device without desired values."""
     cycles = {"setpoint": cycle_ms, "command": SELDOM_MS, "level": cycle_ms}
-    cycles |= {f"padding-{number}": HOUR_MS for number in range(4 if large else 0)}
+    cycles |= {f"padding-{number}": SELDOM_MS for number in range(4 if large else 0)}
     return {
         "apiVersion": "devices.kubeedge.io/v1beta1",
         "kind": DEVICE,
@@ -72,7 +71,7 @@ def device(name: str, node: str, host: str, unit: int, cycle_ms: int, large: boo
 
 
 class Workload:
-    """Makes the devices of `boards` and keeps everything busy until `stop`."""
+    """Makes the devices of `boards`, and keeps everything busy from `start` to `stop`."""
 
     def __init__(
         self,
@@ -97,6 +96,9 @@ class Workload:
             cloud.put(model(name, padding))
         for board in boards:
             self._equip(board, devices)
+
+    def start(self) -> None:
+        """Begin to change things."""
         for every, act in (
             (ASK_EVERY, self._ask),
             (MEASURE_EVERY, self._measure),
