@@ -43,6 +43,7 @@ test-quick: $(READY)
 torture: $(READY)
 	@rm -f build/torture.jsonl
 	@$(BIN)/motelet torture $(ARGS)
+	@$(BIN)/motelet simulate --seams
 	@$(BIN)/motelet simulate --seeds 2000 --output build/torture.jsonl
 	@$(BIN)/python -m motelet.tools.planted
 

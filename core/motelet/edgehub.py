@@ -266,8 +266,12 @@ class EdgeHub:
         number = uploads.next() if uploads is not None else 0
         if not number:
             return False
+        parts = uploads.read(number)
+        if parts is None:
+            uploads.refused(number, 0, "unreadable")
+            return True
         writer = self._begin(protocol.EVENT, 5, number)
-        for part in uploads.read(number):
+        for part in parts:
             writer.value(part)
         uploads.sent(number)
         self._frame(MESSAGE)

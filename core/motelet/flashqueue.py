@@ -23,8 +23,10 @@ class FlashQueue:
         self._next += 1
 
     def read(self, number):
-        """-> (topic, epoch_ms, payload)."""
+        """-> (topic, epoch_ms, payload), None when flash has damaged it."""
         value = self.store.get(self.prefix + str(number))
+        if value is None:
+            return None
         end = value.find(b"\n")
         topic, time_ms = json.loads(value[:end])
         return topic, time_ms, value[end + 1 :]

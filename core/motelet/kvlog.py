@@ -281,20 +281,29 @@ class Store:
         return -(-(size + _OVERHEAD) // self._unit)
 
     def _load(self, where):
-        """Read the record at `where` into the buffer and check it: the payload's size, or -1."""
+        """Read the record at `where` into the buffer and check it: the payload's size, or -1.
+
+        A read that fails is tried once more: a bus may have a bad moment, and what is -1 is forgotten.
+        """
+        try:
+            return self._read(where)
+        except OSError:
+            try:
+                return self._read(where)
+            except OSError:
+                return -1
+
+    def _read(self, where):
         buf = self._buf
         offset = where * self._unit
-        try:
-            self.flash.read(offset, self._start)
-            size = buf[4] | buf[5] << 8
-            if not 0 < buf[0] <= _ABORT or size > self.chunk_size:
-                return -1
-            if where % self._per + self._pages(size) > self._per:
-                return -1
-            view = self._view[: size + _OVERHEAD]
-            self.flash.read(offset, view)
-        except OSError:
+        self.flash.read(offset, self._start)
+        size = buf[4] | buf[5] << 8
+        if not 0 < buf[0] <= _ABORT or size > self.chunk_size:
             return -1
+        if where % self._per + self._pages(size) > self._per:
+            return -1
+        view = self._view[: size + _OVERHEAD]
+        self.flash.read(offset, view)
         # The second read may differ from the first where a program was cut.
         return size if crc32(view) == _RESIDUE and buf[4] | buf[5] << 8 == size else -1
 
@@ -302,7 +311,7 @@ class Store:
         """Pages of a record known to be good; its first 8 bytes are in the buffer afterwards."""
         try:
             self.flash.read(where * self._unit, self._start)
-        except OSError:
+        except (OSError, MemoryError):
             self._buf[0] = 0
             return 0  # the count heals at the next mount
         return min(self._pages(u16(self._buf, 4)), len(self._buf) // self._unit)

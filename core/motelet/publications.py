@@ -45,7 +45,12 @@ class Publications:
                     return
                 self._pid = 0
             else:
-                topic, _, payload = queue.read(number)
+                message = queue.read(number)
+                if message is None:
+                    self._log.error("eventbus", "publication unreadable", "number", number)
+                    queue.remove(number)
+                    continue
+                topic, _, payload = message
                 if client is not None:
                     self._pid = client.connected and client.publish(topic, payload, False, 1)
                     if not self._pid:

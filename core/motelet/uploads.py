@@ -39,8 +39,7 @@ class Uploads:
         numbers = self._queue.numbers
         try:
             if len(numbers) >= UPLOADS_MAX:
-                self._drop("queue full", self.read(numbers[0])[0])
-                self._queue.remove(numbers[0])
+                self._forget(numbers[0], "queue full")
             self._queue.add(topic, self._epoch_ms(), payload)
         except StoreError as error:
             self._drop(str(error), topic)
@@ -65,11 +64,15 @@ class Uploads:
     def refused(self, number, code, reason):
         """The cloud will not have it: it makes room for others, and is counted."""
         if number in self._queue.numbers:
-            self._drop("refused: " + reason, self.read(number)[0])
-            self._queue.remove(number)
+            self._forget(number, "refused: " + reason)
 
     def link_lost(self):
         self._sent = 0
+
+    def _forget(self, number, reason):
+        message = self.read(number)
+        self._drop(reason, message[0] if message else "?")
+        self._queue.remove(number)
 
     def _drop(self, reason, topic):
         self.dropped += 1

@@ -1,6 +1,6 @@
 """DeviceTwin toward MetaManager, mappers and EdgeHub."""
 
-from twin_world import World, content, prop
+from twin_world import LAMP, World, content, prop
 
 from motelet.device import APPLY, DIRTY, INFLIGHT
 from motelet.devicetwin import find
@@ -142,6 +142,28 @@ def test_a_device_that_cannot_be_read_is_reported_anew_with_another_spec():
     world.reports()
     world.put(prop("level", desired="2"))
     assert sorted(world.reports()) == [("level", 1), ("state", "offline")]
+
+
+def test_a_message_that_memory_was_short_for_is_tried_again_but_not_for_ever():
+    world = World()
+    tried = []
+    failures = [2]
+
+    def attach(device):
+        tried.append(device.id)
+        if len(tried) <= failures[0]:
+            raise MemoryError
+
+    world.twin.attach = attach
+    for failures[0] in (2, 9):
+        tried.clear()
+        world.inbox.put(PUT, LAMP, content(prop("level")))
+        for _ in range(6):
+            for _ in range(3):
+                world.loop.step(0)
+            world.clock.advance(61000)
+        assert tried == ["default/lamp"] * 3
+    assert len(world.errors) == 2 + 3
 
 
 def test_what_is_wrong_with_a_spec_is_said_until_there_is_another():

@@ -90,6 +90,26 @@ def test_an_unknown_kind_is_refused_by_number():
     assert cloud.heard()[0][:3] == [protocol.NACK, 1, protocol.UNKNOWN] and world.hub.connected
 
 
+def test_a_task_that_failed_ends_its_link_before_it_begins_another():
+    world = World()
+    cloud = world.connect()
+    item = prop()
+    world.reports.ready.append(item)
+    world.task.wake()
+    cloud.heard()
+    failing = world.hub.meta.room
+    world.hub.meta.room = None  # what is no error of a link
+    cloud.say([protocol.ACK, 1])
+    world.run()
+    assert len(world.errors) == 1
+    world.hub.meta.room = failing
+    stream = world.hub._stream
+    world.run(1000)
+    assert stream.closed and ("lost",) in world.reports.log and not world.hub.connected
+    world.connect()
+    assert world.hub.connected
+
+
 def test_a_gap_in_the_numbers_ends_the_link():
     world = World()
     cloud = world.connect()

@@ -2,7 +2,7 @@
 
 from motelet import attach, device
 from motelet.cbor import Writer
-from motelet.device import UNUSABLE
+from motelet.device import APPLY, UNUSABLE
 from motelet.devload import load
 from motelet.loop import Loop
 from motelet.mappers import CHANGED, DOWN, REFUSED, SAME, SILENT, Mapper
@@ -427,6 +427,14 @@ def test_a_write_that_is_refused_is_not_repeated():
     assert world.twin.told("state")[1:] == [
         ("state", "default/d", "online", "a: desired 30: illegal data value")
     ]
+
+
+def test_what_was_to_be_written_when_the_task_failed_is_written_by_the_next():
+    world = World(a=20)
+    item = world.add(prop("a", "30")).properties[0]
+    item.flags &= ~APPLY  # as it is while the write is under way
+    world.run(10)
+    assert world.table.writes == [("d.a", 30)]
 
 
 def test_what_is_wrong_with_the_spec_is_not_the_mappers_to_take_back():

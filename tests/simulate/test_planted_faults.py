@@ -92,9 +92,9 @@ def test_a_retransmitted_command_applied_twice(plant):
 
 
 @pytest.mark.planted
-def test_a_retransmitted_value_written_again(plant):
+def test_what_a_device_holds_not_compared(plant):
     plant(modbusrare, "held", lambda real, prop, data: False)
-    assert "which it holds already" in caught()
+    assert "does not read back" in caught()
 
 
 @pytest.mark.planted

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from motelet.tools.bench.figures import Figure, append
+from motelet.tools.simulate.seams import everywhere
 from motelet.tools.simulate.simulation import Outcome, Scale, Simulation
 
 DEFAULT = Scale()
@@ -43,6 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="write what happens, a line each; with one seed"
     )
+    parser.add_argument(
+        "--seams",
+        action="store_true",
+        help="instead: one board, with an error at each call of its flash, its streams and its memory",
+    )
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="worker processes (2)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="append the figures sim.seeds and sim.speedup"
@@ -55,6 +61,8 @@ when a promise was broken; what is printed then replays it.
 
 def run(args: argparse.Namespace) -> int:
     """Run the seeds; -> exit status."""
+    if args.seams:
+        return _seams()
     scale = Scale(args.minutes, args.gateways, args.devices, args.fault_every)
     seeds = range(args.seed, args.seed + args.seeds)
     if args.trace is not None:
@@ -92,6 +100,15 @@ def report(found: Iterable[Outcome], scale: Scale, started: float, output: Path 
             seeds = Figure("sim.seeds", len(done), "count")
             append(output, (seeds, Figure("sim.speedup", round(virtual / seconds, 1), "x", len(done))))
     return 1 if any(each.failure for each in done) else 0
+
+
+def _seams() -> int:
+    found = list(everywhere())
+    failures = [each for each in found if each is not None]
+    for each in failures:
+        print(each[:SHOWN_MAX])
+    print(f"{len(found)} errors, {len(failures)} failures")
+    return 1 if failures else 0
 
 
 def _simulate(seed: int, scale: Scale) -> Outcome:

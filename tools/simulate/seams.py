@@ -6,6 +6,7 @@ is the seam of allocation. Everything else that allocates is smaller than what a
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from typing import Any
 import motelet
 from motelet.tools.simulate.board import Board
 from motelet.tools.simulate.ledger import Ledger
+from motelet.tools.simulate.simulation import Outcome, Scale, Simulation
 
+SCALE = Scale(minutes=0.5, gateways=1, devices=2, fault_every=0)
+ERRORS = (OSError(errno.EIO, "injected"), MemoryError("injected"))
 FLASH = ("read", "prog", "erase", "sync")
 STREAM = ("readinto", "write")
 
@@ -86,3 +90,21 @@ def injected(board: Board, ledger: Ledger, seams: Seams) -> Iterator[None]:
     finally:
         for module in users:
             module.borrow = borrow  # type: ignore[attr-defined]
+
+
+def run(at: int, error: Exception) -> tuple[Outcome, Seams]:
+    """Simulate one board, with `error` at the call of index `at`, or at none if that is negative."""
+    simulation = Simulation(0, SCALE)
+    seams = Seams(at, error)
+    with injected(simulation.boards[0], simulation.ledger, seams):
+        return simulation.run(), seams
+
+
+def everywhere(step: int = 1, start: int = 0) -> Iterator[str | None]:
+    """Raise each error at every `step`-th call; for each run what went wrong, None if nothing did."""
+    run(-1, ERRORS[0])  # so that all is loaded that the following runs count the loading of
+    _, calls = run(-1, ERRORS[0])
+    for at in range(start, calls.calls, step):
+        for error in ERRORS:
+            outcome, seams = run(at, error)
+            yield outcome.failure and f"{error!r} at call {at}, {seams.where}: {outcome.failure}"

@@ -29,9 +29,10 @@ from motelet.uploads import UPLOADS_MAX
 SETTLE_MAX = 10
 """Minutes within which everything has to be right again when the faults have stopped."""
 LOOK_EVERY = 10 * SECOND
-GROWTH_PER_GATEWAY = 250
+GROWTH = 2500
+GROWTH_PER_GATEWAY = 150
 GROWTH_PER_MINUTE = 60
-"""Blocks of memory: what the ledger itself remembers, and what devices report late for the first time."""
+"""Blocks of memory: what is loaded by need, what the ledger remembers, and what devices report late."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Simulation:
         loop = VirtualLoop(self.schedule)
         loop.set_exception_handler(self._unhandled)
         gc.disable()
+        gc.freeze()  # what is there already is not looked through again and again
         try:
             outcome.settled_seconds = loop.run_until_complete(self._main()) / SECOND
         except InvariantError as error:
@@ -125,6 +127,7 @@ class Simulation:
             self.schedule.failure = None
             loop.run_until_complete(self._end())
             loop.close()
+            gc.unfreeze()
             gc.enable()
             for logger, (level, propagate) in zip(loggers, before, strict=True):
                 logger.removeHandler(handler)
@@ -161,7 +164,7 @@ class Simulation:
         for board in self.boards:
             board.check_held()
         self.growth = _blocks() - blocks
-        limit = GROWTH_PER_GATEWAY * self.scale.gateways + GROWTH_PER_MINUTE * self.scale.minutes
+        limit = GROWTH + GROWTH_PER_GATEWAY * self.scale.gateways + GROWTH_PER_MINUTE * self.scale.minutes
         if self.growth > limit and not self.ledger.failing_tasks:
             self.ledger.fail(f"{self.growth} more blocks of memory than at the start, at most {limit:.0f}")
         await asyncio.sleep(0.001)

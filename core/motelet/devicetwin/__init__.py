@@ -23,6 +23,7 @@ from motelet.device import APPLY, DIRTY, INFLIGHT, REJECTED, TO_CLOUD, UNUSABLE
 from motelet.messages import ARRIVED
 
 _MAILBOX_SIZE = const(8)
+_TRIES = const(3)
 
 
 class DeviceTwin:
@@ -48,6 +49,7 @@ class DeviceTwin:
         self.devices = {}  # id -> Device
         self.items = []  # every Device, and every Property after its Device
         self._at = 0  # where in items the search for a report goes on
+        self._tries = 0  # of the message that was taken last and is not handled yet
         self._marked = False  # false: certainly nothing is DIRTY
         self.hub = self.local = None
         self.ready = False  # everything that flash held has arrived
@@ -71,13 +73,16 @@ class DeviceTwin:
             if local is not None and not local.ready(task):
                 yield  # its answers have no room; its mailbox wakes this task
                 continue
-            if inbox.take():
+            if self._tries or inbox.take():
                 task.wake()
+                # Without memory for it this task fails; started again it tries the same message, twice.
+                self._tries = (self._tries + 1) % _TRIES
                 if inbox.kind != ARRIVED:
                     borrow("devicetwin.spec").handle(self, inbox)
                     self._marked = True
                 elif local is not None:
                     local.handle(inbox.a, inbox.b)
+                self._tries = 0
             yield
 
     # -- for mappers --------------------------------------------------------------------------

@@ -102,7 +102,11 @@ class Mapper:
     def run(self, task):
         """The task of the bus."""
         driver = self.driver
-        driver.close()  # a run that failed may have left it open
+        driver.close()  # a run that failed may have left it open, and what it was to write unwritten
+        for device in self.devices:
+            for prop in device.properties:
+                if prop.desired:
+                    prop.flags |= APPLY
         driver.task = task
         data = None
         while self.devices:
