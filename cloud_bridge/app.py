@@ -16,6 +16,7 @@ from typing import Any
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.cloudcore import options as cloudcore
+from cloud_bridge.backends.kubernetes import command as node_command
 from cloud_bridge.backends.kubernetes import options as kubernetes
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
@@ -122,6 +123,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="COMMAND", title="instead of serving")
     command.configure(actions)
     cloudcore.commands(actions)
+    node_command.commands(actions)
 
 
 def run(args: argparse.Namespace) -> int:

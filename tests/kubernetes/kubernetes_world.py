@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from board_client import BoardClient
+from board_client import BoardClient, server_of
 from simulated_board import SimulatedBoard
 
 import cloud_bridge
@@ -21,6 +21,7 @@ from cloud_bridge.backends.kubernetes import access
 from cloud_bridge.backends.kubernetes.backend import Kubernetes
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.identity.identity import Identity
 from motelet import protocol
 from motelet.tools.kubernetes.cluster import Cluster, free_port
 
@@ -35,13 +36,13 @@ def install(cluster: Cluster) -> None:
     """The definitions of Device, DeviceModel and DeviceStatus, and the rights of the bridge's user."""
     cluster.kubectl("apply", "--filename", str(DEPLOY / "crds"))
     cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
+    cluster.kubectl("create", "namespace", "motelet")
     documents = list(yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text()))
     bound = [_bound("motelet-bridge-device-profiles"), _bound("motelet-bridge-pods")]
     for each in documents:
         if each["kind"].endswith("Binding"):
-            each["subjects"] = [SUBJECT]
-    kept = [each for each in (*documents, *bound) if each["kind"] != "ServiceAccount"]
-    cluster.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(kept))
+            each["subjects"].append(SUBJECT)
+    cluster.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all([*documents, *bound]))
 
 
 def _bound(role: str) -> dict[str, Any]:
@@ -141,7 +142,15 @@ def prop(name: str, kind: str = "INT", mode: str = "ReadWrite", **more: Any) -> 
 class Bridge:
     """A bridge in this process, plain, so that a test may be any node. An asynchronous context manager."""
 
-    def __init__(self, cluster: Cluster, name: str = "bridge-a", writes: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str = "bridge-a",
+        writes: float = 0.0,
+        identity: Identity | None = None,
+        **options: Any,
+    ) -> None:
+        self.identity = identity
         self.backend = Kubernetes(access.find(config(cluster, **options)), name, writes)
         self.failure: BaseException | None = None
 
@@ -149,7 +158,8 @@ class Bridge:
         await self.backend.start()
         self.controller = DeviceController(self.backend)
         self.controller.start()
-        self.hub = CloudHub(self.controller, self.backend.nodes, None)
+        context = server_of(self.identity) if self.identity is not None else None
+        self.hub = CloudHub(self.controller, self.backend.nodes, context, self.identity)
         self.port = await self.hub.start("localhost", 0)
         parts = (self.backend, self.controller, self.hub)
         self._tasks = [asyncio.create_task(each.run()) for each in parts]

@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,14 @@ from kubernetes_world import Bridge, BridgeProcess, Objects, get, prop, seen, se
 from simulated_board import SimulatedBoard
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from cloud_bridge.backends.base import DEVICE
 from cloud_bridge.backends.kubernetes import access
+from cloud_bridge.backends.kubernetes import informer as informer_module
+from cloud_bridge.backends.kubernetes import nodes as nodes_module
 from cloud_bridge.backends.kubernetes.api import Api
+from cloud_bridge.backends.kubernetes.budget import Budget
 from cloud_bridge.backends.kubernetes.informer import Informer, Name
+from cloud_bridge.cloudhub.server import CLOSE_NOT_SERVED
 from motelet.tools.kubernetes.cluster import Cluster
 
 APF = "/apis/flowcontrol.apiserver.k8s.io/v1"
@@ -221,6 +226,70 @@ def test_an_api_server_that_goes_and_comes(cluster: Cluster) -> None:
             assert counter.objects.twins(counter.name) == {"count": "2"}
             counter.objects.desire(counter.name, count="7")
             await client.until(lambda: b"7" in counter.board.flash[counter.resource][1])
+
+    asyncio.run(run())
+
+
+def test_boards_are_let_go_when_the_api_server_is_away_for_long(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another bridge may reach it; this one has its board again as soon as it can."""
+    monkeypatch.setattr(nodes_module, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(nodes_module, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(nodes_module, "LOST_SECONDS", 0.5)
+    counter = Counter(cluster, "letgo")
+
+    async def run() -> None:
+        async with Bridge(cluster) as bridge:
+            client = await counter.connect(bridge)
+            await asyncio.to_thread(cluster.stop_component, "kube-apiserver", signal.SIGKILL)
+            while client.socket.close_code is None:
+                with suppress(ConnectionClosed):
+                    await client.socket.ping()
+                await asyncio.sleep(0.05)
+            assert client.socket.close_code == CLOSE_NOT_SERVED
+            await asyncio.to_thread(cluster.start_apiserver)
+            client = await counter.connect(bridge)
+            await counter.count(client)
+
+    asyncio.run(run())
+
+
+def test_a_list_of_many_pages(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module, "PAGE", 2)
+    objects = Objects(cluster)
+    objects.model("pages", [prop("count")])
+    names = [f"pages-{i}" for i in range(5)]
+    for name in names:
+        objects.device(name, "board-pages", "pages")
+
+    async def run() -> None:
+        async with Bridge(cluster) as bridge:
+            found = {key.name for key in bridge.backend.keys(DEVICE)}
+            assert found >= set(names)
+
+    asyncio.run(run())
+
+
+def test_a_budget_is_kept_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        slept: list[float] = []
+        now = asyncio.get_running_loop().time()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now + sum(slept))
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        monkeypatch.setattr("cloud_bridge.backends.kubernetes.budget.asyncio.sleep", sleep)
+        budget = Budget(10.0)
+        for _ in range(31):
+            await budget.take()
+        # One second of the budget at once, and the other twenty one after the other.
+        assert len(slept) in (20, 21) and abs(sum(slept) - 2.1) < 0.11
+        slept.clear()
+        for _ in range(1000):
+            await Budget(0.0).take()
+        assert not slept
 
     asyncio.run(run())
 

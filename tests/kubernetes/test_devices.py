@@ -41,6 +41,9 @@ def test_down_and_up(cluster: Cluster) -> None:
             assert status["status"]["lastOnlineTime"] == "2026-09-21T14:13:20Z"
             assert status["status"]["twins"][0]["observedDesired"]["value"] == "41"
             assert status["metadata"]["ownerReferences"][0]["name"] == "lamp-du"
+            assert objects.get("devices", "lamp-du")["status"]["state"] == "online"
+            row = cluster.kubectl("get", "devices", "lamp-du", "--no-headers").split()
+            assert row[:5] == ["lamp-du", "board-du", "lamp-du", "modbus", "online"]
             objects.delete("devices", "lamp-du")
             await client.until(lambda: not board.flash)
 

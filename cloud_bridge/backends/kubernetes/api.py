@@ -109,7 +109,10 @@ class Api:
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": JSON, "User-Agent": f"motelet-bridge/{__version__}"}
-        token = await self._access.token()
+        try:
+            token = await self._access.token()
+        except BackendError as error:
+            raise ApiError(0, str(error)) from error
         if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers

@@ -17,6 +17,7 @@ from cloud_bridge.backends.kubernetes.api import MERGE, Api, ApiError
 from cloud_bridge.backends.kubernetes.budget import Budget
 from cloud_bridge.backends.kubernetes.nodes import KubernetesNodes
 from cloud_bridge.backends.status import merge
+from cloud_bridge.logs import Log
 
 GROUP = "/apis/devices.kubeedge.io/v1beta1"
 API_VERSION = "devices.kubeedge.io/v1beta1"
@@ -30,6 +31,9 @@ INVALID_MAX = 2048
 """Characters of it."""
 INTERVAL_SECONDS = 1.0
 """Between two writes of one device; the first after a pause goes out at once."""
+
+
+_log = Log("kubernetes")
 
 
 class _Stored:
@@ -89,6 +93,8 @@ class StatusWriter:
                 try:
                     await self._put(device, key, stored, status)
                     stored.written = asyncio.get_running_loop().time()
+                    if self._separate and node is not None and change.state is not None:
+                        await self._show(device, key, node, change.state.state)
                     return
                 except ApiError as error:
                     if error.code not in (404, 409):
@@ -129,6 +135,27 @@ class StatusWriter:
             body = await self._api.request("PATCH", self._path(key), patch, MERGE)
         stored.version = body["metadata"]["resourceVersion"]
         stored.status = dict(body.get("status") or {})
+
+    async def _show(self, device: Body, key: Key, node: str, state: str) -> None:
+        """Have `kubectl get devices` show the state too. It changes seldom, and nobody waits for it."""
+        path = f"{GROUP}/namespaces/{key.namespace}/devices/{key.name}"
+        try:
+            for _ in range(CONFLICTS_MAX):
+                if (device.get("status") or {}).get("state") == state:
+                    return
+                version = device["metadata"]["resourceVersion"]
+                patch = {"metadata": {"resourceVersion": version}, "status": {"state": state}}
+                try:
+                    await self._api.request("PATCH", path, patch, MERGE)
+                    return
+                except ApiError as error:
+                    if error.code != 409:
+                        raise
+                device = await self._api.request("GET", path)
+                if not await self._nodes.verify(node):
+                    return
+        except ApiError as error:
+            _log.warning("state not shown in the Device", key=key, error=error)
 
     def _path(self, key: Key) -> str:
         plural = "devicestatuses" if self._separate else "devices"
