@@ -18,6 +18,7 @@ from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.cloudcore import options as cloudcore
 from cloud_bridge.backends.kubernetes import command as node_command
 from cloud_bridge.backends.kubernetes import options as kubernetes
+from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import load_pair, server_context
@@ -200,6 +201,8 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
     controller.start()
     joining = plan.joining
     hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
+    if isinstance(backend, CloudCore):
+        backend.publish_by(hub.publish)
     servers: list[tuple[CloudHub | Enrolment | Probes, tuple[str, int]]] = [(hub, plan.address)]
     if http is not None:
         servers.append((Probes(lambda: None if backend.synced() else "not every list could be read"), http))

@@ -88,6 +88,10 @@ Settle = Callable[[Refusal | None], None]
 """Called once for a message from a board: with None when the backend holds it, else with the refusal."""
 
 
+class PublishError(Exception):
+    """A message was not acknowledged by the board; the text says why. Publishing it again may help."""
+
+
 Publish = Callable[[str, str, bytes], Awaitable[None]]
 """Publishes (node, topic, payload) on a node's EventBus: what `CloudHub.publish` is."""
 

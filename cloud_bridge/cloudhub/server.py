@@ -34,7 +34,7 @@ from cloud_bridge.cloudhub.tls import certificate_peer
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
 from cloud_bridge.peer import Guard, Peer, RequestError
-from cloud_bridge.resources import Controller, Refusal
+from cloud_bridge.resources import Controller, PublishError, Refusal
 from motelet import protocol
 
 CONNECTIONS_MAX = 1000
@@ -76,10 +76,6 @@ LOG_PARTS_MAX = 64
 """Messages of one log."""
 
 _log = Log("cloudhub")
-
-
-class PublishError(Exception):
-    """A message was not acknowledged by the board; the text says why. Publishing it again may help."""
 
 
 def epoch_ms() -> int:

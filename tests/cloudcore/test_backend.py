@@ -357,12 +357,12 @@ async def test_subscriptions_of_the_router_outlive_a_restart(world):
         await client.until(lambda: board.synced)
         for operation, topic in (("subscribe", "a/t"), ("subscribe", "b/t"), ("unsubscribe", "a/t")):
             world.peer.say(NODE, user_message("router_eventbus", operation, topic))
-        await client.until(lambda: set(world.bridge.backend.topics(NODE)) == {"b/t"})
+        await client.until(lambda: set(world.bridge.backend._rules.topics(NODE)) == {"b/t"})
         world.peer.apply(device())
         await client.until(lambda: world.bridge.backend.keys("Device"))
     await world.bridge.stop()
     world.bridge = await world.start_bridge()
-    assert set(world.bridge.backend.topics(NODE)) == {"b/t"}
+    assert set(world.bridge.backend._rules.topics(NODE)) == {"b/t"}
 
 
 @scenario

@@ -9,6 +9,7 @@ to have, and it cannot be so for two bridges.
 import asyncio
 import fcntl
 import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -33,9 +34,11 @@ from cloud_bridge.backends.cloudcore.message import Message
 from cloud_bridge.backends.cloudcore.mirror import Mirror
 from cloud_bridge.backends.cloudcore.node import EdgeNode, epoch_ms
 from cloud_bridge.backends.cloudcore.objects import Change, key_of, resource_of
+from cloud_bridge.backends.cloudcore.rules import Rules, TopicError
 from cloud_bridge.backends.cloudcore.union import Union
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
+from cloud_bridge.resources import Publish, PublishError
 
 CLAIM_SECONDS = 15.0
 """How long a board that was never here waits for CloudCore to say whose its node is."""
@@ -49,10 +52,8 @@ RENEW_CHECK_SECONDS = 60.0
 """How often it is looked whether a certificate has to be renewed."""
 COMPLAIN_SECONDS = 1.0
 """How long something has to be wrong to be told: when a device goes, its model goes a moment earlier."""
-TOPICS_MAX = 64
-"""Topics of one node that CloudCore's Router may subscribe to."""
-TOPIC_SIZE_MAX = 512
-"""Bytes of a topic."""
+PUBLISHING_MAX = 256
+"""Messages of the Router that are on their way to boards."""
 
 _log = Log("cloudcore")
 
@@ -81,7 +82,9 @@ class CloudCore:
         self._served: dict[str, _Served] = {}
         self._whole: dict[str, str] = {}
         self._expected: dict[str, set[str]] = {}
-        self._topics: dict[str, set[str]] = {}
+        self._rules = Rules()
+        self._publish: Publish | None = None
+        self._publishing: set[asyncio.Task[None]] = set()
         self._complaints: dict[Key, str] = {}
         self._complained: set[Key] = set()
         self._listeners: list[Callable[[frozenset[Key]], None]] = []
@@ -108,7 +111,7 @@ class CloudCore:
         for node, resource in self._mirror.expected():
             self._expected.setdefault(node, set()).add(resource)
         for node, topic in self._mirror.topics():
-            self._topics.setdefault(node, set()).add(topic)
+            self._rules.put(node, topic)
         _log.info("mirrors read", nodes=len(self._whole), id=self._mirror.id)
 
     async def run(self) -> None:
@@ -139,11 +142,11 @@ class CloudCore:
 
     def get(self, key: Key) -> Body | None:
         """The object, None when no mirror has it."""
-        return self._union.get(key)
+        return self._union.get(key) or self._rules.get(key)
 
     def keys(self, kind: str) -> Collection[Key]:
         """The names of all objects of a kind."""
-        return self._union.keys(kind)
+        return self._union.keys(kind) or self._rules.keys(kind)
 
     def watch(self, changed: Callable[[frozenset[Key]], None]) -> None:
         """Have `changed(keys)` called when these may differ, or with no keys `synced`."""
@@ -217,9 +220,9 @@ class CloudCore:
             if self._edge(node).tell(f"{key.namespace}/event/{event['metadata']['name']}", event):
                 self._kick(node)
 
-    def topics(self, node: str) -> Collection[str]:
-        """The topics that CloudCore's Router wants to hear of from the node."""
-        return self._topics.get(node, set())
+    def publish_by(self, publish: Publish) -> None:
+        """Have what CloudCore's Router publishes at the edge published by this."""
+        self._publish = publish
 
     # -- as base.Nodes -----------------------------------------------------------------------
 
@@ -346,17 +349,39 @@ class CloudCore:
 
     def user(self, node: str, message: Message) -> None:
         """CloudCore's Router wants messages of a topic, or not any more, or publishes one."""
-        topics = self._topics.setdefault(node, set())
+        topic = message.resource
         if message.operation in ("subscribe", "unsubscribe"):
             wanted = message.operation == "subscribe"
-            if wanted and not _topic_fits(message.resource, topics):
-                _log.error("cannot subscribe for the Router", node=node, topic=message.resource)
+            try:
+                key = self._rules.put(node, topic) if wanted else self._rules.remove(node, topic)
+            except TopicError as error:
+                _log.error("cannot subscribe for the Router", node=node, topic=topic, error=error)
                 return
-            (topics.add if wanted else topics.discard)(message.resource)
-            self._mirror.write_later(mirror.subscribe(node, message.resource, wanted))
-            self._tell(frozenset())
-        else:
-            _log.debug("of the Router", node=node, operation=message.operation, topic=message.resource)
+            self._mirror.write_later(mirror.subscribe(node, topic, wanted))
+            if key is not None:
+                self._tell(frozenset((key,)))
+            return
+        content = message.content
+        if message.operation == "message":
+            inner = message.data().get("message") if isinstance(message.data(), Mapping) else None
+            topic = str(inner.get("topic", "")) if isinstance(inner, Mapping) else ""
+            content = inner
+        if message.operation not in ("publish", "message") or len(self._publishing) >= PUBLISHING_MAX:
+            _log.warning("not published", node=node, operation=message.operation, topic=topic)
+            return
+        text = content if isinstance(content, str) else json.dumps(content)
+        task = asyncio.create_task(self._published(node, topic, text.encode()))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _published(self, node: str, topic: str, payload: bytes) -> None:
+        """Publish at the edge. CloudCore sends it once and asks nothing; so it is only said if it fails."""
+        if self._publish is None:
+            return
+        try:
+            await self._publish(node, topic, payload)
+        except (PublishError, ValueError) as error:
+            _log.warning("not published", node=node, topic=topic, error=error)
 
     # -- within ------------------------------------------------------------------------------
 
@@ -409,10 +434,6 @@ def lock(folder: Path) -> IO[bytes]:
         file.close()
         raise BackendError(f"another bridge has the state folder {folder}") from error
     return file
-
-
-def _topic_fits(topic: str, topics: Collection[str]) -> bool:
-    return 0 < len(topic.encode()) <= TOPIC_SIZE_MAX and (topic in topics or len(topics) < TOPICS_MAX)
 
 
 def _event(node: str, key: Key, body: Body, reason: str, text: str, warning: bool) -> dict[str, Any]:

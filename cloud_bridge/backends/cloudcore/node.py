@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from cloud_bridge.backends.base import StatusChange
@@ -13,9 +13,6 @@ from cloud_bridge.backends.cloudcore.message import (
     HUB,
     INSERT,
     META,
-    RESOURCE,
-    TWIN,
-    UPDATE,
     UPLOAD,
     USER,
     WEBSOCKET,
@@ -24,7 +21,7 @@ from cloud_bridge.backends.cloudcore.message import (
 from cloud_bridge.backends.cloudcore.mirror import OBJECTS_MAX, Mirror, Statement
 from cloud_bridge.backends.cloudcore.objects import Change, Known, change_of
 from cloud_bridge.backends.cloudcore.registration import Registration
-from cloud_bridge.backends.cloudcore.reports import Reports
+from cloud_bridge.backends.cloudcore.reports import Part, Reports
 from cloud_bridge.backends.cloudcore.session import Session
 from cloud_bridge.backends.nodebody import Board
 from cloud_bridge.logs import Log
@@ -100,9 +97,14 @@ class EdgeNode:
             return due
         assert self._session is not None
         for each in self.reports.questions():
-            self._session.ask(UPDATE, each.resource, each.content, each.answer, TWIN, RESOURCE)
+            self._session.ask(
+                each.operation, each.resource, each.content, each.answer, each.source, each.group
+            )
         self._upload(self._session)
-        return 0.0 if self._events_wait or self._events_sent else min(due, self.reports.due_seconds)
+        if self._events_wait or self._events_sent:
+            return 0.0
+        now = time.monotonic()
+        return min(due, *(max(0.0, part.due - now) for part in self._parts() if part.waits), due)
 
     async def keep(self, message: Message) -> None:
         """Keep an object durably. Raises BackendError when that is not possible now."""
@@ -150,7 +152,8 @@ class EdgeNode:
     def drained(self) -> bool:
         """Whether all that can go up has gone up."""
         ready = self._registration is not None and self._registration.ready
-        return not ready or not (self.reports.pending or self._events_wait or self._events_sent)
+        waiting = any(part.number > part.confirmed and not part.tries for part in self._parts())
+        return not ready or not (waiting or self._events_wait or self._events_sent)
 
     def put(self, change: Change) -> None:
         """Know of the change, which is on disk."""
@@ -210,6 +213,9 @@ class EdgeNode:
             return False
         self._session.say(INSERT, resource, body, EDGED, META)
         return True
+
+    def _parts(self) -> Iterator[Part]:
+        return self.reports.parts()
 
     def _upload(self, session: Session) -> None:
         """Send messages of the edge; those of the turn before are with the network by now."""

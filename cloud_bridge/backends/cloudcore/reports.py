@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloud_bridge.backends.base import StateChange, StatusChange
-from cloud_bridge.backends.cloudcore.message import OK
+from cloud_bridge.backends.cloudcore.message import OK, RESOURCE, TWIN, UPDATE
 
 TRIES_MAX = 5
 """How often a report is tried, each time asked `session.ATTEMPTS_MAX` times, before it is given up."""
@@ -26,8 +26,8 @@ _UNKNOWN = {"state": "unknown", "online": "", "reason": ""}
 
 
 @dataclass(slots=True)
-class _Part:
-    """The twins of a device, or its state: what of it CloudCore still has to get."""
+class Part:
+    """Something of which CloudCore is to have the newest: which number that has, and which it confirmed."""
 
     number: int = 0
     confirmed: int = 0
@@ -36,31 +36,61 @@ class _Part:
     due: float = 0.0
     given_up: bool = False
 
-    @property
-    def waits(self) -> bool:
-        return self.number > self.confirmed and not self.asking
-
     def renew(self) -> None:
         """There is something newer: it is sent at once, whatever became of what was before."""
         self.number += 1
         self.tries, self.due = 0, 0.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be sent, now or later."""
+        return self.number > self.confirmed and not self.asking
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be sent now."""
+        return self.waits and now >= self.due
+
+    def ask(self) -> int:
+        """It is being sent; -> the number of what is."""
+        self.asking = True
+        return self.number
+
+    def confirm(self, number: int) -> bool:
+        """CloudCore has that; -> whether it had been given up before."""
+        self.asking = False
+        self.confirmed = number
+        self.tries = 0
+        gave_up, self.given_up = self.given_up, False
+        return gave_up
+
+    def postpone(self, now: float) -> bool:
+        """CloudCore did not confirm it: later again; -> whether that was the last time."""
+        self.asking = False
+        self.tries += 1
+        self.due = now + min(RETRY_SECONDS_MIN * 2**self.tries, RETRY_SECONDS_MAX)
+        if self.tries >= TRIES_MAX:
+            self.confirmed, self.given_up = self.number, True
+        return self.given_up
+
 
 @dataclass(slots=True)
 class _Device:
     content: dict[str, Any]
-    twins: _Part = field(default_factory=_Part)
-    state: _Part = field(default_factory=_Part)
+    twins: Part = field(default_factory=Part)
+    state: Part = field(default_factory=Part)
     seeded: set[str] = field(default_factory=set)
     complaint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A report to be sent; `answer` takes the content of CloudCore's answer, anything but OK if none came."""
+    """A message to be sent; `answer` takes the content of CloudCore's answer, or UNANSWERED."""
 
+    operation: str
     resource: str
     content: Any
+    source: str
+    group: str
     answer: Callable[[Any], None]
 
 
@@ -135,61 +165,39 @@ class Reports:
         """What is to be sent now."""
         for resource, device in self._devices.items():
             namespace, _, name = resource.split("/")
-            if device.content["twins"] and self._is_due(device.twins):
-                where = f"device/{namespace}/{name}/twin/edge_updated"
-                yield Question(where, self._twins(device), self._asked(resource, device, device.twins))
-            if device.content["state"] and self._is_due(device.state):
-                where = f"device/{namespace}/{name}/state/update"
-                yield Question(where, self._state(device, name), self._asked(resource, device, device.state))
+            where = f"device/{namespace}/{name}"
+            if device.content["twins"] and device.twins.is_due(self._now()):
+                answer = self._asked(resource, device, device.twins)
+                content = self._twins(device)
+                yield Question(UPDATE, f"{where}/twin/edge_updated", content, TWIN, RESOURCE, answer)
+            if device.content["state"] and device.state.is_due(self._now()):
+                answer = self._asked(resource, device, device.state)
+                content = self._state(device, name)
+                yield Question(UPDATE, f"{where}/state/update", content, TWIN, RESOURCE, answer)
 
-    @property
-    def due_seconds(self) -> float:
-        """Seconds until a report is to be tried again."""
-        due = (part.due for part, content in self._parts() if content and part.waits)
-        return max(0.0, min(due, default=self._now() + RETRY_SECONDS_MAX) - self._now())
-
-    @property
-    def pending(self) -> bool:
-        """Whether something is not confirmed yet, and was not left unconfirmed before."""
-        return any(
-            content and part.number > part.confirmed and not part.tries for part, content in self._parts()
-        )
-
-    def _parts(self) -> Iterator[tuple[_Part, Any]]:
+    def parts(self) -> Iterator[Part]:
+        """What may be waiting."""
         for device in self._devices.values():
-            yield device.twins, device.content["twins"]
-            yield device.state, device.content["state"]
+            if device.content["twins"]:
+                yield device.twins
+            if device.content["state"]:
+                yield device.state
 
-    def _is_due(self, part: _Part) -> bool:
-        return part.waits and self._now() >= part.due
-
-    def _asked(self, resource: str, device: _Device, part: _Part) -> Callable[[Any], None]:
-        part.asking = True
-        number, names = part.number, set(device.content["twins"])
+    def _asked(self, resource: str, device: _Device, part: Part) -> Callable[[Any], None]:
+        number, names = part.ask(), set(device.content["twins"])
 
         def answered(content: Any) -> None:
-            part.asking = False
             if content != OK:
-                self._unconfirmed(resource, part)
+                if part.postpone(self._now()):
+                    self._given_up(resource, "CloudCore does not confirm what is reported of it")
                 return
-            part.confirmed = number
-            part.tries = 0
-            if part.given_up:
-                part.given_up = False
+            if part.confirm(number):
                 self._given_up(resource, "")
             if part is device.twins and not names <= device.seeded:
                 device.seeded |= names
                 part.number += 1
 
         return answered
-
-    def _unconfirmed(self, resource: str, part: _Part) -> None:
-        part.tries += 1
-        part.due = self._now() + min(RETRY_SECONDS_MIN * 2**part.tries, RETRY_SECONDS_MAX)
-        if part.tries >= TRIES_MAX:
-            part.confirmed = part.number
-            part.given_up = True
-            self._given_up(resource, "CloudCore does not confirm what is reported of it")
 
     def _twins(self, device: _Device) -> dict[str, Any]:
         twins = {name: _twin(twin) for name, twin in device.content["twins"].items()}
