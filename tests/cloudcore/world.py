@@ -11,7 +11,7 @@ from cloudhub_peer import CloudHubPeer
 from memory_backend import device, model
 from simulated_board import SimulatedBoard
 
-from cloud_bridge.backends.cloudcore.access import PlainAccess
+from cloud_bridge.backends.cloudcore.access import Access, PlainAccess
 from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.devicecontroller.controller import DeviceController
@@ -26,8 +26,8 @@ SCALE = 0.02
 class Bridge:
     """A bridge in `folder`, from `start` to `stop`; `kill` is a stop that finishes nothing."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.backend = CloudCore(url, folder, PlainAccess())
+    def __init__(self, folder: Path, url: str, access: Access | None = None) -> None:
+        self.backend = CloudCore(url, folder, access or PlainAccess())
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def start(self) -> None:
