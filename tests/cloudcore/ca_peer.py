@@ -1,8 +1,8 @@
 """A stand-in for CloudCore's HTTPS port: its CA, and certificates for who has the token or a certificate.
 
-Made from the description of KubeEdge's protocol: ``GET /ca.crt`` and ``GET /edge.crt`` with the request in the
-body, both in DER. What it cannot show: that CloudCore's signer agrees; it copies the subject and the key,
-and is as careless about the name as CloudCore is said to be.
+Made from the description of KubeEdge's protocol: ``GET /ca.crt`` and ``GET /edge.crt`` with the request
+in the body, both in DER. What it cannot show: that CloudCore's signer agrees; it copies the subject and the
+key, and is as careless about the name as CloudCore is said to be.
 """
 
 import base64

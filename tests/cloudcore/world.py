@@ -14,7 +14,10 @@ from simulated_board import SimulatedBoard
 from cloud_bridge.backends.cloudcore.access import Access, PlainAccess
 from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.cloudhub.server import CloudHub
+from cloud_bridge.controllers import Controllers
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.edgecontroller.controller import EdgeController
+from cloud_bridge.router import Router
 from motelet import protocol
 
 NODE = "board-1"
@@ -32,18 +35,23 @@ class Bridge:
 
     async def start(self) -> None:
         await self.backend.start()
-        self.controller = DeviceController(self.backend)
-        self.controller.start()
-        self.hub = CloudHub(self.controller, self.backend.nodes, None)
+        self.devices, self.pods = DeviceController(self.backend), EdgeController(self.backend)
+        self.devices.start()
+        self.pods.start()
+        router = Router(Controllers(self.devices, self.pods), self.backend)
+        router.start()
+        self.hub = CloudHub(router, self.backend.nodes, None)
+        self.backend.publish_by(self.hub.publish)
         self.port = await self.hub.start("localhost", 0)
-        parts = (self.backend, self.controller, self.hub)
+        parts = (self.backend, self.devices, self.pods, self.hub)
         self._tasks = [asyncio.create_task(part.run()) for part in parts]
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await self.hub.stop()
-        await self.controller.flush()
+        await self.devices.flush()
+        await self.pods.flush()
         await self.backend.stop()
 
     def board(self, board: SimulatedBoard, node: str = NODE) -> BoardClient:

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from typing import IO, Any
 from cloud_bridge.backends import nodebody
 from cloud_bridge.backends.base import (
     DEVICE,
+    POD,
     BackendError,
     Body,
     EdgeEvent,
@@ -83,6 +85,7 @@ class CloudCore:
         self._whole: dict[str, str] = {}
         self._expected: dict[str, set[str]] = {}
         self._rules = Rules()
+        self._referred: dict[str, Collection[Key]] = {}
         self._publish: Publish | None = None
         self._publishing: set[asyncio.Task[None]] = set()
         self._complaints: dict[Key, str] = {}
@@ -191,12 +194,39 @@ class CloudCore:
             self._kick(node)
         return failures
 
-    def refer(self, kind: str, keys: Collection[Key]) -> None:
-        """CloudCore sends by itself what the pods of a node refer to, once it has seen them."""
-
     async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
-        """The status of pods does not go up through CloudCore: each change is refused."""
-        return {key: NoObjectError(f"{key}: CloudCore takes no status of pods from here") for key in changes}
+        """Keep each change until CloudCore has confirmed it. What is not in the result is durable."""
+        failures: dict[Key, Exception] = {}
+        statements = []
+        touched = set()
+        for key, change in changes.items():
+            node = self._owner(key)
+            known = self._union.known(key, node) if node else None
+            if node is None or known is None or known.uid != change.uid:
+                failures[key] = NoObjectError(str(key))
+                continue
+            statements.append(self._edge(node).merge_pod(resource_of(key), change))
+            touched.add(node)
+        try:
+            await self._mirror.write(statements)
+        except BackendError as error:
+            return {key: failures.get(key, error) for key in changes}
+        for node in touched:
+            self._kick(node)
+        return failures
+
+    def refer(self, kind: str, keys: Collection[Key]) -> None:
+        """Pods refer to just these: each node with a pod in their namespace gets what it may need."""
+        self._referred[kind] = keys
+        pods: defaultdict[str, set[str]] = defaultdict(set)
+        for key in self._union.keys(POD):
+            node = self._owner(key)
+            if node is not None:
+                pods[node].add(key.namespace)
+        referred = [each for found in self._referred.values() for each in found]
+        for node, namespaces in pods.items():
+            self._edge(node).want([resource_of(each) for each in referred if each.namespace in namespaces])
+            self._kick(node)
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         """Keep the events until they have gone up. Raises BackendError, and then keeps none of them."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from cloud_bridge.backends.base import StatusChange
+from cloud_bridge.backends.base import PodChange, StatusChange
 from cloud_bridge.backends.cloudcore import jobs, mirror
 from cloud_bridge.backends.cloudcore.message import (
     BUS,
@@ -13,13 +13,16 @@ from cloud_bridge.backends.cloudcore.message import (
     HUB,
     INSERT,
     META,
+    QUERY,
     UPLOAD,
     USER,
     WEBSOCKET,
     Message,
+    split,
 )
 from cloud_bridge.backends.cloudcore.mirror import OBJECTS_MAX, Mirror, Statement
 from cloud_bridge.backends.cloudcore.objects import Change, Known, change_of
+from cloud_bridge.backends.cloudcore.pods import Pods
 from cloud_bridge.backends.cloudcore.registration import Registration
 from cloud_bridge.backends.cloudcore.reports import Part, Reports
 from cloud_bridge.backends.cloudcore.session import Session
@@ -28,6 +31,8 @@ from cloud_bridge.logs import Log
 
 EVENTS_AT_ONCE = 32
 """Messages of the edge read from the disk at a time."""
+QUERY_SECONDS = 30.0
+"""How often a ConfigMap or Secret is asked for that pods refer to and that is not there."""
 ROUTER = "router_eventbus"
 """Source of what CloudCore's Router says about MQTT."""
 
@@ -62,6 +67,8 @@ class EdgeNode:
         self._owner = owner
         self._lock = asyncio.Lock()
         self._reports: Reports | None = None
+        self._pods: Pods | None = None
+        self._wanted: dict[str, float] = {}
         self._session: Session | None = None
         self._registration: Registration | None = None
         self._events_after = 0
@@ -86,6 +93,8 @@ class EdgeNode:
         )
         self._registration.refusals(self.refusals)
         self.reports.begin()
+        self.pods.begin()
+        self._wanted = dict.fromkeys(self._wanted, 0.0)
         self._events_after = self._events_sent = 0
         self._events_wait = True
 
@@ -96,11 +105,12 @@ class EdgeNode:
         if not self._registration.ready:
             return due
         assert self._session is not None
-        for each in self.reports.questions():
+        for each in (*self.reports.questions(), *self.pods.questions()):
             self._session.ask(
                 each.operation, each.resource, each.content, each.answer, each.source, each.group
             )
         self._upload(self._session)
+        self._query(self._session)
         if self._events_wait or self._events_sent:
             return 0.0
         now = time.monotonic()
@@ -143,10 +153,20 @@ class EdgeNode:
     @property
     def reports(self) -> Reports:
         """What its devices reported."""
-        if self._reports is None:
+        return self._load()[0]
+
+    @property
+    def pods(self) -> Pods:
+        """What it said of its pods."""
+        return self._load()[1]
+
+    def _load(self) -> tuple[Reports, Pods]:
+        if self._reports is None or self._pods is None:
             stored = self._mirror.status(self.name)
+            pods = {each: stored.pop(each) for each in list(stored) if split(each)[1] == "pod"}
             self._reports = Reports(stored, time.monotonic, epoch_ms, self._given_up)
-        return self._reports
+            self._pods = Pods(pods, time.monotonic, epoch_ms)
+        return self._reports, self._pods
 
     @property
     def drained(self) -> bool:
@@ -159,13 +179,16 @@ class EdgeNode:
         """Know of the change, which is on disk."""
         if change.stored is None:
             self.known.pop(change.resource, None)
-            self.reports.forget(change.resource)
+            if self._reports is not None and self._pods is not None:
+                self._reports.forget(change.resource)
+                self._pods.forget(change.resource)
             self.refuse(change.resource, "")
         else:
             before = self.known.get(change.resource)
             self.known[change.resource] = change.stored.known
             if before is not None and before.uid != change.stored.known.uid:
-                self.reports.replaced(change.resource)
+                if self._reports is not None:
+                    self._reports.replaced(change.resource)
 
     def connected(self, board: Board) -> None:
         """A board of the node is here, perhaps anew."""
@@ -184,11 +207,19 @@ class EdgeNode:
     def gone(self) -> None:
         """The board has gone, and the connection with it: what it reported is on disk."""
         self.board = None
-        self._reports = None
+        self._reports = self._pods = None
 
     def merge(self, resource: str, change: StatusChange) -> Statement:
         """Take a report of one of its devices; -> what has to be written for it to be durable."""
         return mirror.report(self.name, resource, self.reports.merge(resource, change))
+
+    def merge_pod(self, resource: str, change: PodChange) -> Statement:
+        """Take what it says of one of its pods; -> as `merge` does."""
+        return mirror.report(self.name, resource, self.pods.merge(resource, change))
+
+    def want(self, resources: Collection[str]) -> None:
+        """Its pods refer to these: what the mirror does not have is asked for, now and then."""
+        self._wanted = {each: self._wanted.get(each, 0.0) for each in resources}
 
     def published(self) -> None:
         """There is a new message of the edge on disk."""
@@ -215,7 +246,17 @@ class EdgeNode:
         return True
 
     def _parts(self) -> Iterator[Part]:
-        return self.reports.parts()
+        yield from self.reports.parts()
+        yield from self.pods.parts()
+
+    def _query(self, session: Session) -> None:
+        """Ask for what is referred to: CloudCore sends its changes, but not what was there before the pod."""
+        now = time.monotonic()
+        for resource, due in self._wanted.items():
+            if resource not in self.known and now >= due:
+                self._wanted[resource] = now + QUERY_SECONDS
+                # The answer is an object like any other: it is kept, and acknowledged.
+                session.ask(QUERY, resource, None, lambda content: None)
 
     def _upload(self, session: Session) -> None:
         """Send messages of the edge; those of the turn before are with the network by now."""
