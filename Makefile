@@ -9,7 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 # What does no input or output, separated by commas: coverage takes a blank for part of a name.
-SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,core/motelet/mqtt.py,core/motelet/mqttlink.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py
+SANS_IO := core/motelet/cbor.py,core/motelet/websocket.py,core/motelet/wshandshake.py,core/motelet/protocol.py,core/motelet/kv*.py,core/motelet/csr.py,core/motelet/mqtt.py,core/motelet/mqttlink.py,cloud_bridge/cloudhub/delivery.py,cloud_bridge/cloudhub/intake.py,cloud_bridge/cloudhub/messages.py,cloud_bridge/devicecontroller/values.py,cloud_bridge/backends/cloudcore/message.py,cloud_bridge/backends/cloudcore/objects.py,cloud_bridge/backends/cloudcore/session.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick lint image bench torture format clean venv
@@ -45,6 +45,7 @@ torture: $(READY)
 	@$(BIN)/motelet torture $(ARGS)
 	@$(BIN)/motelet simulate --seams
 	@$(BIN)/motelet simulate --seeds 2000 --output build/torture.jsonl
+	@$(BIN)/python tests/cloudcore/flapping.py
 	@$(BIN)/python -m motelet.tools.planted
 
 lint: $(READY)

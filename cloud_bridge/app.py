@@ -16,9 +16,9 @@ from typing import Any
 from cloud_bridge import logs
 from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.cloudcore import options as cloudcore
+from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.backends.kubernetes import command as node_command
 from cloud_bridge.backends.kubernetes import options as kubernetes
-from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import load_pair, server_context

@@ -22,8 +22,8 @@ from motelet import protocol
 
 NODE = "board-1"
 LAMP = "default/device/lamp"
-SCALE = 0.02
-"""Of the stand-in's times: it sends again after 0.1 s, and waits 0.6 s for a keepalive."""
+SCALE = 0.05
+"""Of the stand-in's times: it sends again after 0.25 s, and waits 1.5 s for a keepalive."""
 
 
 class Bridge:

@@ -22,6 +22,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "twin": "updates of a twin over MQTT",
     "broker": "the internal MQTT broker beside mosquitto",
     "latency": "from YAML to register and back",
+    "cloudcore": "a board as a node of a KubeEdge cluster",
 }
 DEFAULT_OUTPUT = Path("build/bench.jsonl")
 

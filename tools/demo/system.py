@@ -17,6 +17,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -54,9 +55,10 @@ class System:
 
     Args: `folder` is made if missing. `keep`: go on with the manifests and the flash image that an
     earlier run left there, instead of fresh ones; the CA and compiled files are kept in any case.
+    `backend`: the bridge's options for another backend than the manifests.
     """
 
-    def __init__(self, folder: Path, keep: bool = False) -> None:
+    def __init__(self, folder: Path, keep: bool = False, backend: Sequence[str] = ()) -> None:
         self.folder = folder.resolve()
         self.manifests = self.folder / "manifests"
         self.device_file = self.manifests / "thermostat.yaml"
@@ -70,6 +72,7 @@ class System:
         self.started = 0.0
         """Seconds since 1970: reports older than this are from an earlier run."""
         self._keep = keep
+        self._backend = tuple(backend) or ("--manifests", str(self.manifests))
         self._board = self.folder / "gateway"
         self._interpreter = mpy.interpreter()
 
@@ -214,7 +217,7 @@ class System:
             str(self.thermostat_port),
         ]
         self.thermostat.write_script(thermostat, self.folder, path)
-        bridge = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--manifests", str(self.manifests)]
+        bridge = [sys.executable, "-m", "motelet.tools.cli", "bridge", *self._backend]
         bridge += ["--listen", f"{HOST}:{self.bridge_port}", "--enrol", f"{HOST}:{self.enrol_port}"]
         bridge += ["--state", str(self.folder / "state"), "--name", "localhost"]
         self.bridge.write_script(bridge, self.folder, path)

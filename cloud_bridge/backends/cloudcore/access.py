@@ -5,10 +5,15 @@ import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from cloud_bridge.backends.base import BackendError
-from cloud_bridge.backends.cloudcore.credentials import TOKEN_VARIABLE, Credentials, CredentialsError
+from cloud_bridge.backends.cloudcore.credentials import (
+    TOKEN_VARIABLE,
+    Credentials,
+    CredentialsError,
+    verified,
+)
 
 
 class Access(Protocol):
@@ -19,6 +24,23 @@ class Access(Protocol):
 
     async def renew(self, node: str) -> bool:
         """Renew the certificate of the node if it is time; -> whether it was. Raises BackendError."""
+
+
+class _NodeContext:
+    """The TLS context of one node, as far as asyncio looks at it: one for all, with the node's certificate.
+
+    A context of its own costs a node 22 KiB. A connection keeps the certificate that its context had when
+    it was made, and making it has nothing to wait for.
+    """
+
+    def __init__(self, shared: ssl.SSLContext, pair: Path) -> None:
+        self._shared = shared
+        self._pair = pair
+
+    def wrap_bio(self, *buffers: Any, **options: Any) -> ssl.SSLObject:
+        """A new connection. Raises OSError."""
+        self._shared.load_cert_chain(self._pair)
+        return self._shared.wrap_bio(*buffers, **options)
 
 
 class CertificateAccess:
@@ -32,6 +54,8 @@ class CertificateAccess:
         self._credentials = Credentials(folder)
         self._url = url
         self._token_file = token_file
+        self._ca = b""
+        self._shared: ssl.SSLContext
 
     async def context(self, node: str) -> ssl.SSLContext | None:
         """TLS with the certificate of the node. Raises BackendError."""
@@ -39,9 +63,12 @@ class CertificateAccess:
             token = read_token(self._token_file)
             if token:
                 await self._blocking(lambda: self._credentials.join(self._url, token, [node]))
-        found: list[ssl.SSLContext] = []
-        await self._blocking(lambda: found.append(self._credentials.context(node)))
-        return found[0]
+        found: list[tuple[Path, bytes]] = []
+        await self._blocking(lambda: found.append((self._credentials.pair(node), self._credentials.ca())))
+        path, ca = found[0]
+        if ca != self._ca:
+            self._ca, self._shared = ca, verified(ca)
+        return cast(ssl.SSLContext, _NodeContext(self._shared, path))
 
     async def renew(self, node: str) -> bool:
         """Renew the certificate of the node if it is time. Raises BackendError."""

@@ -131,13 +131,14 @@ class CloudCore:
 
     async def stop(self) -> None:
         """End the sessions and let go of the mirrors."""
-        for served in self._served.values():
-            for task in (served.task, served.closing):
-                if task is not None:
-                    task.cancel()
+        tasks = [task for each in self._served.values() for task in (each.task, each.closing) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         if self._lock_file is not None:
+            await self._mirror.close()
             self._lock_file.close()
-            self._mirror.close()
 
     def synced(self, node: str | None = None) -> bool:
         """Whether the mirror of the node has all that CloudCore believes the node to have."""

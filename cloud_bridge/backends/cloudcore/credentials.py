@@ -75,7 +75,7 @@ class Credentials:
         files.write(self._folder / _CA, pem)
         files.write(self._folder / _ADDRESS, json.dumps({"https": url}).encode())
         for node in nodes:
-            self._get(endpoint, node, _verified(pem), {"Authorization": f"Bearer {jwt}"})
+            self._get(endpoint, node, verified(pem), {"Authorization": f"Bearer {jwt}"})
 
     def renew(self, node: str) -> None:
         """Get the node a new certificate, for a new key. Blocks. Raises CredentialsError."""
@@ -93,20 +93,29 @@ class Credentials:
         chance = (certificate.serial_number & 0xFFFFFFFF) / 0xFFFFFFFF
         return self._now() >= begin + (RENEW_FROM + (RENEW_TO - RENEW_FROM) * chance) * (end - begin)
 
+    def ca(self) -> bytes:
+        """The CA, in PEM. Raises CredentialsError."""
+        return self._read(_CA)
+
     def context(self, node: str) -> ssl.SSLContext:
         """What TLS to CloudCore needs to be this node. Raises CredentialsError."""
+        path = self.pair(node)
+        context = verified(self.ca())
+        try:
+            context.load_cert_chain(path)
+        except ssl.SSLError as error:
+            raise CredentialsError(f"{path}: not a certificate and its key ({error.reason})") from error
+        return context
+
+    def pair(self, node: str) -> Path:
+        """The file with the node's certificate, which is still good, and its key. Raises CredentialsError."""
         path = self._path(node)
         if not path.exists():
             raise CredentialsError(f"no certificate of the node {node}, see motelet bridge join --help")
         end = _certificate(path.read_bytes()).not_valid_after_utc
         if end.timestamp() <= self._now():
             raise CredentialsError(f"the certificate of {node} has expired on {end:%Y-%m-%d %H:%M} UTC")
-        context = _verified(self._read(_CA))
-        try:
-            context.load_cert_chain(path)
-        except ssl.SSLError as error:
-            raise CredentialsError(f"{path}: not a certificate and its key ({error.reason})") from error
-        return context
+        return path
 
     def _get(
         self, endpoint: "_Endpoint", node: str, context: ssl.SSLContext, headers: Mapping[str, str]
@@ -193,7 +202,8 @@ def _certificate(data: bytes) -> x509.Certificate:
         raise CredentialsError(f"not a certificate: {error}") from error
 
 
-def _verified(ca: bytes) -> ssl.SSLContext:
+def verified(ca: bytes) -> ssl.SSLContext:
+    """TLS as a client that trusts this CA (PEM) and nobody else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=ca.decode("ascii"))

@@ -75,11 +75,11 @@ class Mirror:
         except (OSError, sqlite3.Error) as error:
             raise BackendError(f"{path}: {error}") from error
 
-    def close(self) -> None:
-        """Let go of the file; what was not written is lost, and was not acknowledged either."""
+    async def close(self) -> None:
+        """Let go of the file, once what is being written is."""
         self._closed = True
         if self._writer is not None:
-            self._writer.cancel()
+            await asyncio.wait([self._writer])  # its thread must not find the file closed
         self._reader.close()
         self._db.close()
 
@@ -121,6 +121,8 @@ class Mirror:
 
     async def write(self, statements: Sequence[Statement]) -> None:
         """Write all of it or nothing, durably. Raises BackendError."""
+        if self._closed:
+            raise BackendError(f"{self._path}: closed")
         future = asyncio.get_running_loop().create_future()
         self._pending.append((statements, future))
         self._start()

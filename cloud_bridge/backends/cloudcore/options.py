@@ -1,6 +1,7 @@
 """The options of `motelet bridge` that belong to this backend, and its commands `join` and `refill`."""
 
 import argparse
+import asyncio
 import getpass
 import ipaddress
 import sys
@@ -72,6 +73,17 @@ def commands(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         f"{TOKEN_VARIABLE}, or asked for; a process list never shows it."
     )
 
+    fill = _command(actions, "refill", "have CloudCore send everything again for nodes", _refill)
+    fill.add_argument(
+        "--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster (default: as kubectl does)"
+    )
+    fill.add_argument("node", nargs="+", metavar="NODE", help="name of a board")
+    fill.epilog = (
+        "For nodes whose mirror was lost, or that another bridge served. End this bridge, and the other,\n"
+        "first; start this one afterwards. Needs the right to list objectsyncs and clusterobjectsyncs\n"
+        "(reliablesyncs.kubeedge.io), to patch their status, and to patch nodes."
+    )
+
 
 def state_folder(args: argparse.Namespace) -> Path:
     """Where certificates and mirror are. Raises BackendError."""
@@ -119,6 +131,16 @@ def _join(args: argparse.Namespace) -> None:
     folder = state_folder(args)
     Credentials(folder).join(args.cloudcore, token, args.node)
     print(f"{len(args.node)} nodes joined, their certificates are in {folder}")
+
+
+def _refill(args: argparse.Namespace) -> None:
+    # Of use only here, and where the cluster can be reached: the backend itself never talks to it.
+    from cloud_bridge.backends.cloudcore.refill import refill
+    from cloud_bridge.backends.kubernetes import access
+
+    counts = asyncio.run(refill(state_folder(args), access.find(args.kubeconfig), args.node))
+    for node, count in counts.items():
+        print(f"{node}: {count} objects to come, once the bridge has started")
 
 
 def _is_loopback(host: str) -> bool:
