@@ -50,12 +50,6 @@ class Report:
             return None
 
 
-def took(function, *args):
-    began = time.ticks_ms()
-    result = function(*args)
-    return result, time.ticks_diff(time.ticks_ms(), began)
-
-
 def start(report):
     from motelet.ports.esp32 import vitals
 
@@ -75,11 +69,11 @@ def provisioned(report):
 
 
 def wifi(report, port, config):
-    from motelet.log import Log
     from motelet.ports.esp32 import vitals
+    from motelet.ports.esp32.run import Early
     from motelet.ports.esp32.uplink import Uplink
 
-    uplink = Uplink(config.get("network", {}), port.clock, Log(port.log_sink, "info"))
+    uplink = Uplink(config.get("network", {}), port.clock, Early())
     began = time.ticks_ms()
     while not uplink.step() and time.ticks_diff(time.ticks_ms(), began) < LIMITS["wifi ms"]:
         time.sleep_ms(100)
@@ -106,21 +100,16 @@ def tls(report, port, config):
 
 
 def store(report, port, config):
-    from motelet.kvlog import Store
+    from motelet import debug
 
-    gc.collect()
-    before = gc.mem_alloc()
-    log = Store(port.flash(config["store"]["path"], config["store"]["size"]))
-    _, ms = took(log.mount)
-    report.value("mount ms", ms)
-    gc.collect()
-    report.value("heap used by store", gc.mem_alloc() - before)
-    times = [took(log.put, ".bringup", b"%d" % number + bytes(100))[1] for number in range(PUTS)]
-    report.value("put ms", sum(times) // PUTS)
-    report.value("slowest put ms", max(times))
-    report.line(log.get(".bringup").startswith(b"%d" % (PUTS - 1)), "store reads back", "")
-    log.delete(".bringup")
-    log.flash.close()
+    flash = port.flash(config["store"]["path"], config["store"]["size"])
+    mounted, heap, total, slowest, good = debug.measure(flash, PUTS)
+    report.value("mount ms", mounted)
+    report.value("heap used by store", heap)
+    report.value("put ms", total // PUTS)
+    report.value("slowest put ms", slowest)
+    report.line(good, "store reads back", "")
+    flash.close()
 
 
 def buses(report, port, config):

@@ -55,8 +55,8 @@ def test_a_planted_import_is_caught(
     assert f"{contracts[contract]} BROKEN" in " ".join(done.stdout.split())
 
 
-def test_the_chips_code_is_what_the_chips_modules_have() -> None:
-    done = check_chip_types()
+def test_the_chips_code_is_what_the_chips_modules_have(tmp_path: Path) -> None:
+    done = check_chip_types(link_tree(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -45,6 +45,7 @@ COMMANDS = {
         "motelet.tools.simulate.command", "run the whole system on a virtual clock, with faults", "dev"
     ),
     "torture": Command("motelet.tools.torture", "cut the power of the store, again and again"),
+    "flash": Command("motelet.tools.setup.flash", "write firmware and code to a board", "flash"),
     "provision": Command(
         "motelet.tools.setup.provision", "tell a board its name, bridge and secrets", "flash"
     ),

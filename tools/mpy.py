@@ -50,6 +50,7 @@ UNITS = {
     "motelet/mappers/seldom.py": ["motelet/desired.py"],
     _EVENTBUS: ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
 }
+TYPED = ("motelet/debug.py",)  # whose functions people type
 # Files that speak with the platform's own code, whose names they must use.
 _FOREIGN = ("motelet/ports/", "motelet/aiohost.py", "wasm/")
 
@@ -150,7 +151,9 @@ def build(
     files = {inner: source.read_text(encoding="utf-8") for source, inner in sources(ports)}
     files |= {inner: source.read_text(encoding="utf-8") for inner, source in (beside or {}).items()}
     if short or (short is None and opt_level == BOARD_OPT_LEVEL):
-        texts, names = _shortened(files, beside or (), _units(files) if merged else {})
+        texts, names = _shortened(
+            files, {*(beside or ()), *TYPED} & files.keys(), _units(files) if merged else {}
+        )
     else:
         texts, names = files, {}
     record = destination / "build.json"

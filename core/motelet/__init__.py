@@ -9,6 +9,7 @@ import gc
 import sys
 
 __version__ = "0.1.0"
+running = None  # the gateway of a board: for whoever sits at its REPL, and for nothing else
 
 if sys.implementation.name != "micropython":
     from types import ModuleType

@@ -7,12 +7,15 @@ import os
 import select
 import sys
 import time
+from collections import deque
 
 import machine
 from micropython import const
 
 from motelet import borrow
 from motelet.ports import net
+
+TAIL_LINES = const(16)
 
 _EPOCH_2000 = const(946684800)  # where the chip's clock counts from, in seconds since 1970
 
@@ -23,7 +26,8 @@ class Port:
     """The chip a gateway runs on. ports/README.md says what each member guarantees.
 
     `settings` is the board's configuration (settings.py): of it the port uses "pins". `sleep_until` (ms since
-    1970, 0: not) is when the board means to be back; `nic` the network interface that is in use, or None;
+    1970, 0: not) is when the board means to be back; `tail` the last lines of the log, and while `quiet` they
+    go nowhere else; `nic` the network interface that is in use, or None;
     `reset` why the chip started.
     """
 
@@ -34,6 +38,8 @@ class Port:
         self.settings = settings
         self.sleep_until = 0
         self.nic = self._reserve = None
+        self.tail = deque((), TAIL_LINES)
+        self.quiet = False
         self._addresses = net.Addresses(time)
         self._offset_ms = 1000 * (_EPOCH_2000 if time.gmtime(0)[0] == 2000 else 0)
         self.reset = borrow("ports.esp32.vitals").reset_cause()
@@ -89,10 +95,14 @@ class Port:
     def udp(self, host, port):
         return net.connect(self._addresses.next(host, port), net.DATAGRAMS)
 
-    def listen(self, host, port):
+    def tls_server(self, ca_der, cert_der, key_der):
+        authorities = borrow("ports.der").authorities(ca_der, cert_der)
+        return borrow("ports.sockets").tls_server(authorities, cert_der, key_der)
+
+    def listen(self, host, port, context=None):
         from motelet.ports.listener import Listener
 
-        return Listener(host, port)
+        return Listener(host, port, context)
 
     def serial(self, path, baudrate, parity="N", stopbits=1):
         return borrow("ports.esp32.buses").serial(self.settings, path, baudrate, parity, stopbits)
@@ -114,7 +124,9 @@ class Port:
         return borrow("ports.sockets").asyncio_host(loop)
 
     def log_sink(self, line):
-        sys.stdout.write(line + "\n")
+        self.tail.append(line)
+        if not self.quiet:
+            sys.stdout.write(line + "\n")
 
     def pods(self, settings):
         """Applications run in this interpreter: there is no other."""

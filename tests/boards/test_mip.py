@@ -35,7 +35,13 @@ def mpremote(board: Board, *arguments: str) -> str:
 
 
 def test_a_part_brings_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
-    names = ("__init__", "cbor", "bus", "broker", "mqtt")  # some of each part: mip takes a second a file
+    names = (
+        "__init__",
+        "sntp",
+        "wallclock",
+        "broker",
+        "eventbus",
+    )  # some of each part: mip takes a second a file
     everything = build.compile_all(tmp_path / "lib")
     files = {path: everything[path] for path in (f"motelet/{name}.mpy" for name in names)}
     sizes = index.write(files, tmp_path / "index")
@@ -53,7 +59,9 @@ def test_a_part_brings_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
         assert there == parts["motelet"] | parts["motelet-broker"]
         # The other way mip knows, a package.json by its address.
         mpremote(board, "mip", "install", f"{url}/motelet-mqtt/package.json")
-        assert (board.lib / "motelet" / "mqtt.mpy").read_bytes() == parts["motelet-mqtt"]["motelet/mqtt.mpy"]
-        said = mpremote(board, "exec", "import motelet.cbor, motelet.bus; print('imported')")
+        assert (board.lib / "motelet" / "eventbus.mpy").read_bytes() == parts["motelet-mqtt"][
+            "motelet/eventbus.mpy"
+        ]
+        said = mpremote(board, "exec", "import motelet; print('imported')")
         assert "imported" in said
         server.shutdown()

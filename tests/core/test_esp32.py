@@ -13,7 +13,7 @@ from motelet.loop import Loop
 from tests_util import IS_MICROPYTHON, Clock, MemoryPoller, heap_locked, raises
 
 esp_doubles.install()
-from motelet.ports.esp32 import buses, crash, image, leave, settings, vitals  # noqa: E402
+from motelet.ports.esp32 import buses, crash, debugwindow, image, leave, settings, vitals  # noqa: E402
 from motelet.ports.esp32.guard import Guard  # noqa: E402
 from motelet.ports.esp32.uplink import Uplink  # noqa: E402
 
@@ -338,6 +338,43 @@ def test_an_idle_guard_allocates_nothing():
     for _ in range(20):
         heap_locked(next, ticking)
     assert world.task.slept == 21 * 1000
+
+
+# -- the debug window -----------------------------------------------------------------------
+
+
+def test_a_window_feeds_the_watchdog_then_resets():
+    chip = esp_doubles.reset_chip()
+    debugwindow.begin(3)
+    timer = esp_doubles.Timer(0)
+    assert chip.watchdog_ms == 60000 and chip.timers[0][0] == 1000
+    for turn in range(3):
+        timer.fire()
+        assert chip.fed == turn + 1
+    assert restarted(timer.fire) == ("reset",)
+    assert not chip.timers and chip.fed == 3
+
+
+def test_a_window_opens_anew_after_a_soft_reset_only():
+    chip = esp_doubles.reset_chip()
+    debugwindow.begin(7, raw=True)
+    chip.restart()
+    chip.cause = esp_doubles.SOFT_RESET
+    debugwindow.rearm()
+    assert 0 in chip.timers and debugwindow.waits_for_raw() and debugwindow.seconds() == 7
+    debugwindow.begin(debugwindow.seconds())
+    assert not debugwindow.waits_for_raw() and debugwindow.seconds() == 7
+    debugwindow.end()
+    assert not chip.timers and debugwindow.seconds() == 0
+    debugwindow.rearm()
+    debugwindow.end()
+    assert not chip.timers
+    for cause in (esp_doubles.PWRON_RESET, esp_doubles.WDT_RESET, esp_doubles.HARD_RESET):
+        debugwindow.begin(7)
+        chip.restart()
+        chip.cause = cause
+        debugwindow.rearm()
+        assert not chip.timers and debugwindow.seconds() == 0
 
 
 # -- buses and vitals -------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_the_network_and_tls_memory_come_before_the_rest_is_loaded() -> None:
     told = {line["event"]: line for line in reversed(lines)}  # the first of each
     assert told["wifi"]["gateway"] is False
     assert told["reserve"]["gateway"] is False
-    assert told["started"]["tasks"] == ["metamanager", "devicetwin", "edgehub", "uplink", "guard"]
+    assert told["started"]["tasks"] == ["metamanager", "devicetwin", "edgehub", "uplink", "repl", "guard"]
     assert told["started"]["reserved"] is True
     assert told["ran"]["fed"] >= 1 and told["ran"]["reset"] == "power on"
     # A connection without TLS leaves the reserve alone, the first with TLS takes its place.

@@ -30,7 +30,7 @@ LITTLEFS: dict[str, Any] = {
     "lookahead_size": 32,
 }
 MAIN = "from motelet.ports.esp32.run import main\n\nmain()\n"
-BOOT = "from motelet.ports.esp32 import debugwindow\n\ndebugwindow.rearm()\n"
+BOOT = 'from motelet import borrow\n\nborrow("ports.esp32.debugwindow").rearm()\n'
 MOUNT_HEAP = "32M"  # the images themselves lie in it
 MOUNT_TIMEOUT_S = 120
 _PROBE = Path(__file__).with_name("mount_probe.py")

@@ -53,8 +53,6 @@ else:
 vfs.mount(system, "/image")
 sys.path[:] = ["/image/lib", ".frozen"]
 import motelet  # noqa: E402
-import motelet.cbor  # noqa: E402
-import motelet.kvlog  # noqa: E402
-import motelet.loop  # noqa: E402
+import motelet.gateway  # noqa: E402
 
 print(json.dumps({"files": digests("/image"), "version": motelet.__version__}))

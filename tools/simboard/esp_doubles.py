@@ -38,6 +38,7 @@ class Chip:
         self.wlan = None
         self.attempts = []
         self.uarts = {}
+        self.timers = {}
         self.made = []  # constructors called: (name, arguments)
 
 
@@ -292,6 +293,25 @@ class RTC:
     def datetime(self, value):
         assert len(value) == 8
         CHIP.datetime = value
+
+
+class Timer:
+    """One of the chip's timers; `fire` is what the hardware does."""
+
+    PERIODIC = 1
+    ONE_SHOT = 0
+
+    def __init__(self, id):
+        self.id = id
+
+    def init(self, mode, period, callback):
+        CHIP.timers[self.id] = (period, callback)
+
+    def deinit(self):
+        CHIP.timers.pop(self.id, None)
+
+    def fire(self):
+        CHIP.timers[self.id][1](self)
 
 
 class Pin:

@@ -8,7 +8,10 @@ has come to its end.
 import json
 import os
 import sys
+import termios
 import time
+
+import micropython
 
 _state = os.getenv("SIM_STATE")
 sys.path.insert(0, os.getenv("SIM_CODE"))
@@ -17,7 +20,7 @@ import _thread  # noqa: E402
 import esp_doubles  # noqa: E402
 
 esp_doubles.install()
-sys.path.pop(0)
+sys.path[0] = ""  # the current folder, as on a chip
 _chip = esp_doubles.CHIP
 
 
@@ -77,6 +80,9 @@ class RTC(esp_doubles.RTC):
             return b""
 
 
+_turns = {}  # of each hardware timer: a new one for each init and deinit
+
+
 class Timer:
     """A thread in the place of the hardware."""
 
@@ -84,30 +90,32 @@ class Timer:
     ONE_SHOT = 0
 
     def __init__(self, id):
-        self.turn = 0
+        self.id = id
+        _turns.setdefault(id, 0)
 
     def init(self, mode, period, callback):
-        self.turn += 1
-        _thread.start_new_thread(self._run, (self.turn, period, callback))
+        _turns[self.id] += 1
+        _thread.start_new_thread(self._run, (_turns[self.id], period, callback))
 
     def _run(self, turn, period, callback):
         while True:
             time.sleep_ms(period)
-            if self.turn != turn:
+            if _turns[self.id] != turn:
                 return
             callback(self)
 
     def deinit(self):
-        self.turn += 1
+        _turns[self.id] += 1
 
 
-def _interrupts(port, on):
-    """On a chip micropython.kbd_intr; here the terminal decides whether Ctrl-C is a byte."""
-    import termios
+class Micropython:
+    """The module micropython, where the terminal decides whether Ctrl-C is a byte."""
 
-    attributes = termios.tcgetattr(0)
-    attributes[3] = attributes[3] | 1 if on else attributes[3] & ~1  # ISIG
-    termios.tcsetattr(0, termios.TCSANOW, attributes)
+    @staticmethod
+    def kbd_intr(char):
+        attributes = termios.tcgetattr(0)
+        attributes[3] = attributes[3] | 1 if char >= 0 else attributes[3] & ~1  # ISIG
+        termios.tcsetattr(0, termios.TCSANOW, attributes)
 
 
 def _run(name):
@@ -122,6 +130,8 @@ def _run(name):
         sys.print_exception(error)
     except KeyboardInterrupt as error:
         sys.print_exception(error)
+    except SystemExit:
+        _restart("soft")
 
 
 _load()
@@ -131,7 +141,10 @@ esp_doubles.RTC = RTC
 esp_doubles.Timer = Timer
 esp_doubles.reset = lambda: _restart("reset")
 esp_doubles.deepsleep = lambda ms=0: _restart("deepsleep")
-esp_doubles.CONSOLE_INTERRUPTS = _interrupts
+for _name in dir(micropython):
+    if _name not in ("kbd_intr", "__class__", "__dict__"):
+        setattr(Micropython, _name, getattr(micropython, _name))
+sys.modules["micropython"] = Micropython
 _run("boot.py")
 if os.getenv("SIM_MAIN"):
     _run("main.py")
