@@ -9,6 +9,7 @@ import pytest
 from kubernetes_world import Bridge, Objects, get, node, prop, seen, session, start_fails
 
 from cloud_bridge.backends.kubernetes import nodes as nodes_module
+from cloud_bridge.backends.kubernetes.nodes import KubernetesNodes
 from cloud_bridge.cloudhub.server import CLOSE_NOT_SERVED
 from motelet.tools.kubernetes.cluster import Cluster, ClusterError
 
@@ -175,24 +176,24 @@ def test_the_bridge_that_a_board_connected_to_last_has_it(cluster: Cluster) -> N
     asyncio.run(run())
 
 
-def test_a_report_of_a_session_that_was_lost_is_not_written(cluster: Cluster) -> None:
-    """Planted here: bridge a holds a report back until bridge b has written a newer one."""
+def late_report(cluster: Cluster, name: str) -> dict[str, str]:
+    """Bridge a holds a report back until bridge b has written a newer one; -> what is stored in the end."""
     objects = Objects(cluster)
-    resource = "default/device/older"
-    objects.model("older", [prop("level")])
-    objects.device("older", "node-old", "older")
+    resource = f"default/device/{name}"
+    objects.model(name, [prop("level")])
+    objects.device(name, name, name)
 
     async def run() -> None:
         async with Bridge(cluster, "bridge-a") as one, Bridge(cluster, "bridge-b") as two:
             gate = asyncio.Event()
             budget = one.backend._budget
             take, budget.take = budget.take, gate.wait  # type: ignore[method-assign, assignment]
-            async with one.board("node-old") as first:
+            async with one.board(name) as first:
                 await first.until(lambda: first.board.synced)
                 first.board.report(resource, "level", 1, 1000)
                 await first.flush()
                 await asyncio.sleep(0.2)  # it is at the gate
-                async with two.board("node-old") as second:
+                async with two.board(name) as second:
                     await second.until(lambda: second.board.synced)
                     seq = second.board.report(resource, "level", 2, 2000)
                     await second.until(lambda: second.board.acked == seq)
@@ -200,9 +201,50 @@ def test_a_report_of_a_session_that_was_lost_is_not_written(cluster: Cluster) ->
                     budget.take = take  # type: ignore[method-assign]
                     assert await first.closed() == CLOSE_NOT_SERVED
                     await asyncio.sleep(0.5)
-                    assert objects.twins("older") == {"level": "2"}
 
     asyncio.run(run())
+    return objects.twins(name)
+
+
+def test_a_report_of_a_session_that_was_lost_is_not_written(cluster: Cluster) -> None:
+    assert late_report(cluster, "older") == {"level": "2"}
+
+
+def test_without_the_look_at_the_session_it_would_be(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted fault, which shows that the test above can fail."""
+
+    async def trusting(self: KubernetesNodes, node: str) -> bool:
+        return True
+
+    monkeypatch.setattr(KubernetesNodes, "verify", trusting)
+    assert late_report(cluster, "planted") == {"level": "1"}
+
+
+def test_a_board_that_sleeps_is_kept_alive_by_a_bridge_that_was_started_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(nodes_module, "TICK_SECONDS", 0.05)
+    until_ms = round((time.time() + 3600) * 1000)
+
+    async def fall_asleep() -> None:
+        async with Bridge(cluster) as bridge, bridge.board("node-sleep") as client:
+            await client.until(lambda: client.board.synced)
+            client.board.node(sleep_until=until_ms)
+            await client.flush()
+            await seen(
+                lambda: "motelet.dev/sleep-until" in node(cluster, "node-sleep")["metadata"]["annotations"]
+            )
+
+    async def wait() -> None:
+        async with Bridge(cluster):
+            before = renewed(cluster, "node-sleep")
+            await seen(lambda: renewed(cluster, "node-sleep") > before)
+
+    asyncio.run(fall_asleep())
+    asyncio.run(wait())
 
 
 def test_no_start_where_a_cloudcore_serves_the_same_boards(cluster: Cluster) -> None:

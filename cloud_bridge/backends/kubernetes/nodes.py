@@ -147,6 +147,7 @@ class KubernetesNodes:
 
     async def run(self) -> None:
         """Follow the Nodes, renew Leases and write what has changed, until cancelled."""
+        self._adopt()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.informer.run())
             tasks.create_task(self._keep_alive())
@@ -183,6 +184,19 @@ class KubernetesNodes:
             self._claims[node] = served.claim
             return
         raise BackendError(f"node {node} is changed by others all the time")
+
+    def _adopt(self) -> None:
+        """Keep alive the boards that went to sleep with this bridge before it was started again."""
+        for (_, node), body in self.informer.objects.items():
+            text = body["metadata"].get("annotations", {}).get(SLEEP)
+            if text and _session(body).rpartition("/")[0] == self._bridge and node not in self._served:
+                try:
+                    until_ms = round(datetime.fromisoformat(text).timestamp() * 1000)
+                except ValueError:
+                    continue  # somebody wrote it by hand
+                served = _Served(nodebody.Board({}, "", 0, {"sleep_until": until_ms}), None)
+                served.uid = body["metadata"]["uid"]
+                self._served[node] = served
 
     async def _get(self, node: str) -> dict[str, Any] | None:
         try:
