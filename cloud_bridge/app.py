@@ -200,7 +200,8 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
     controller = Router(Controllers(devices, pods), backend)
     controller.start()
     joining = plan.joining
-    hub = CloudHub(controller, backend.nodes, plan.context, joining.identity if joining else None)
+    guard = joining.identity if joining else None
+    hub = CloudHub(controller, backend.nodes, plan.context, guard, tell=backend.tell)
     if isinstance(backend, CloudCore):
         backend.publish_by(hub.publish)
     servers: list[tuple[CloudHub | Enrolment | Probes, tuple[str, int]]] = [(hub, plan.address)]

@@ -18,7 +18,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
 from cloud_bridge import gate, metrics
-from cloud_bridge.backends.base import BackendError, Nodes
+from cloud_bridge.backends.base import NODE, BackendError, Key, Nodes
 from cloud_bridge.cloudhub import messages
 from cloud_bridge.cloudhub.session import (
     Close,
@@ -74,6 +74,9 @@ LOG_SECONDS = 10.0
 """For a board to answer with a log."""
 LOG_PARTS_MAX = 64
 """Messages of one log."""
+
+Tell = Callable[[Key, str, str, bool], None]
+"""`Backend.tell`."""
 
 _log = Log("cloudhub")
 
@@ -317,13 +320,15 @@ class CloudHub:
         context: ssl.SSLContext | None,
         guard: Guard | None = None,
         clock: Callable[[], int] = epoch_ms,
+        tell: Tell | None = None,
     ) -> None:
         """Without a `context` connections are plain and say themselves who they are: for tests only.
 
         Without a `guard` every certificate counts that the context lets in, and none is renewed. Boards are
-        told the time of `clock`, milliseconds since 1970 UTC.
+        told the time of `clock`, milliseconds since 1970 UTC. `tell` is the backend's, for events on Nodes.
         """
         self._clock = clock
+        self._tell = tell
         self._controller = controller
         self._boards = nodes
         self._guard = guard
@@ -466,6 +471,7 @@ class CloudHub:
         """Why this certificate does not count; of two boards with one name the newer one's does."""
         link = self._links.get(peer.node)
         if link is not None and link.peer is not None and link.peer.age > peer.age:
+            self._two(link.peer, "stays connected", peer)
             return "older than that of the board that is connected"
         if self._guard is None:
             return None
@@ -503,11 +509,18 @@ class CloudHub:
             return
         _log.info("board has connected again, the older connection is closed", node=link.node)
         if link.peer and before.peer and link.peer.serial != before.peer.serial:
-            _log.warning(
-                "the node has a newer certificate now", **_shown(link.peer), older=before.peer.serial
-            )
+            self._two(link.peer, "is connected now", before.peer)
         before.session.end(CLOSE_REPLACED, "connected again")
         before.kick()
+
+    def _two(self, newer: Peer, what: str, older: Peer) -> None:
+        """Two certificates of one node were used at a time: say which counts, and that it is so."""
+        text = (
+            f"the board with the newer certificate {newer.serial} {what}, the one with {older.serial} is not"
+        )
+        _log.warning("two certificates of one node", **_shown(newer), older=older.serial, error=text)
+        if self._tell is not None:
+            self._tell(Key(NODE, "", newer.node), "TwoCertificates", text, True)
 
     def _count(self, node: str, link: _Link | None) -> None:
         """The node is connected by `link` now, or not any more."""

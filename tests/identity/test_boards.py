@@ -98,7 +98,8 @@ def test_of_two_boards_with_one_name_the_newer_certificate_wins(tmp_path):
         second = bridge.board("second", NODE, token=bridge.token(NODE))
         second.start()
         second.wait("synced")
-        bridge.bridge.wait("the node has a newer certificate now")
+        bridge.bridge.wait("two certificates of one node")
+        bridge.bridge.wait("TwoCertificates")
         bridge.bridge.wait("connection refused", "older than that of the board that is connected", count=2)
         second.kill()  # and the older one does not come back then
         bridge.bridge.wait("connection refused", "replaced by a newer certificate")

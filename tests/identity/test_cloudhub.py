@@ -9,9 +9,10 @@ import pytest
 from board_client import BoardClient, client_context, server_of, until
 from memory_backend import MemoryBackend, device, model
 from simulated_board import SimulatedBoard
+from websockets.exceptions import InvalidStatus
 
 from cloud_bridge import gate
-from cloud_bridge.backends.base import DEVICE, Key
+from cloud_bridge.backends.base import DEVICE, NODE, Key
 from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub import tls as tls_module
 from cloud_bridge.cloudhub.server import CloudHub
@@ -60,7 +61,7 @@ class Bridge:
         self.controller = DeviceController(self.backend)
         self.controller.start()
         self.guard = guard
-        self.hub = CloudHub(self.controller, self.backend.nodes, context, guard)
+        self.hub = CloudHub(self.controller, self.backend.nodes, context, guard, tell=self.backend.tell)
 
     async def __aenter__(self):
         self.port = await self.hub.start("localhost", 0)
@@ -251,6 +252,29 @@ def test_tls_of_a_connection_has_a_bounded_buffer(connected):
 
     connected(scenario)
     assert sslproto.SSLProtocol.max_size == tls_module.READ_BUFFER_SIZE
+
+
+def test_of_two_boards_with_one_name_the_newer_certificate_wins_and_an_event_says_so(identity, context):
+    older, newer = (client_context(identity, "board-1") for _ in range(2))
+
+    async def run():
+        async with Bridge(context, Guard()) as bridge:
+            async with BoardClient(SimulatedBoard(), bridge.port, older) as first:
+                await first.until(lambda: first.board.synced)
+                async with BoardClient(SimulatedBoard(), bridge.port, newer) as second:
+                    await second.until(lambda: second.board.synced)
+                    assert await first.closed() == server_module.CLOSE_REPLACED
+                    with pytest.raises(InvalidStatus) as refused:
+                        async with BoardClient(SimulatedBoard(), bridge.port, older):
+                            pass
+                    assert refused.value.response.status_code == 403
+            return bridge.backend.told
+
+    told = asyncio.run(run())
+    assert [(key, reason, warning) for key, reason, _, warning in told] == [
+        (Key(NODE, "", "board-1"), "TwoCertificates", True)
+    ] * 2
+    assert "is connected now" in told[0][2] and "stays connected" in told[1][2]
 
 
 def test_who_sends_more_than_its_share_waits_and_loses_nothing(connected, monkeypatch):
