@@ -136,7 +136,10 @@ class Mapper:
         payload = payload.ljust(UPDATE_SIZE)
         began = time.perf_counter()
         self._client.publish(DEVICE + "update", payload, self._qos)
-        topic, result = self._heard.get(timeout=WAIT_S)
+        try:
+            topic, result = self._heard.get(timeout=WAIT_S)
+        except queue.Empty as error:
+            raise UserError(f"the update {value} was not answered") from error
         taken = (time.perf_counter() - began) * 1000
         if result.get("event_id") != value or "twin" not in result:
             raise UserError(f"the update {value} was answered on {topic} by {result}")
