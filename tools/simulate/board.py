@@ -156,8 +156,10 @@ class Board:
         rng: random.Random,
         say: Callable[[str, str], None],
         look: Callable[[Board], None],
+        log_level: str,
     ) -> None:
         self.number = number
+        self.log_level = log_level
         self.name = f"board-{number}"
         self.schedule = schedule
         self.rng = rng
@@ -234,6 +236,7 @@ class Board:
             "bridge": {"host": "bridge", "port": 10000, "path": f"/motelet/v1/{self.name}"},
             "store": {"path": "flash", "size": FLASH_BLOCKS * 4096},
             "sntp": [],
+            "log_level": self.log_level,
         }
         try:
             self.gateway = Gateway(self.port, config)

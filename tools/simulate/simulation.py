@@ -94,6 +94,7 @@ class Simulation:
                 self._rng(f"board {number}"),
                 self.say,
                 self._look,
+                "error" if trace is None else "info",  # making lines that nobody reads takes time
             )
             for number in range(scale.gateways)
         ]

@@ -14,7 +14,7 @@ from motelet.tools.simulate.ledger import Ledger, Thing
 from motelet.tools.simulate.schedule import MS, SECOND, SHARED, Schedule
 
 SELDOM_MS = 240_000
-CYCLES_MS = (30_000, 60_000, 120_000, 120_000)
+CYCLES_MS = (60_000, 120_000, 120_000, 120_000)
 ASK_EVERY = 12 * SECOND
 MEASURE_EVERY = 4 * SECOND
 PUBLISH_EVERY = 10 * SECOND
