@@ -14,7 +14,7 @@ from memory_backend import device
 from simulated_board import SimulatedBoard
 from world import LAMP, NODE, World
 
-from cloud_bridge.backends.base import BackendError
+from cloud_bridge.backends.base import BackendError, Key, NoObjectError, PodChange
 from cloud_bridge.backends.cloudcore import backend as backend_module
 from cloud_bridge.backends.cloudcore import link, registration, reports, session
 from cloud_bridge.backends.cloudcore.backend import CloudCore
@@ -437,3 +437,66 @@ async def test_nothing_is_acknowledged_that_the_disk_did_not_take(world):
         assert world.received("response") == []
         broken[0] = False
         await client.until(lambda: LAMP in board.flash)
+
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "blink", "namespace": "default"},
+    "spec": {
+        "nodeName": NODE,
+        "containers": [{"name": "main", "envFrom": [{"secretRef": {"name": "key"}}]}],
+        "volumes": [{"name": "app", "configMap": {"name": "app"}}],
+    },
+}
+
+
+@scenario
+async def test_a_pod_and_what_it_refers_to_come_down_and_its_status_and_end_go_up(world):
+    backend, key = world.bridge.backend, Key("Pod", "default", "blink")
+    for kind, name in (("ConfigMap", "app"), ("Secret", "key")):
+        metadata = {"name": name, "namespace": "default"}
+        world.peer.objects[(kind, "default", name)] = {
+            "kind": kind,
+            "metadata": {**metadata, "uid": f"u-{name}", "resourceVersion": "7"},
+            "data": {},
+        }
+    async with world.bridge.board(SimulatedBoard()) as client:
+        await client.until(lambda: condition(world, "Ready"))
+        world.peer.apply(POD)
+        # They were there before the pod was: they are asked for.
+        await client.until(lambda: all(backend.keys(each) for each in ("Pod", "ConfigMap", "Secret")))
+        assert len(world.received("query", "/configmap/")) == len(world.received("query", "/secret/")) == 1
+        uid = backend.get(key)["metadata"]["uid"]
+        waits = {"type": "Ready", "status": "False", "reason": "Waits", "message": "a while"}
+        ready = {"type": "Ready", "status": "True"}
+        for state, phase in ((waits, "Pending"), (ready, "Running")):
+            assert not await backend.write_pods(
+                {key: PodChange(uid, {"phase": phase, "conditions": [state]})}
+            )
+            status = world.peer.objects[tuple(key)]
+            await client.until(lambda s=status, p=phase: s.get("status", {}).get("phase") == p)
+        assert status["status"]["conditions"][0]["reason"] is None
+        failures = await backend.write_pods(
+            {key: PodChange("another", {}), key._replace(name="no"): POD_GONE}
+        )
+        assert all(isinstance(each, NoObjectError) for each in failures.values()) and len(failures) == 2
+        await backend.write_pods({key: PodChange(uid, {}, deleted=True)})
+        await client.until(lambda: not backend.keys("Pod") and tuple(key) not in world.peer.objects)
+
+
+POD_GONE = PodChange("u", {}, deleted=True)
+
+
+@scenario
+async def test_what_the_router_publishes_reaches_the_board(world):
+    board = SimulatedBoard()
+    async with world.bridge.board(board) as client:
+        await client.until(lambda: board.synced)
+        world.peer.say(NODE, user_message("router_eventbus", "publish", "cmds", '{"do":1}'))
+        inner = {"message": {"topic": "more", "x": 1}}
+        world.peer.say(NODE, user_message("router_eventbus", "message", "", inner))
+        await client.until(lambda: board.kinds().count(protocol.PUBLISH) == 2)
+        published = [each[2:] for each in board.log if each[0] == protocol.PUBLISH]
+        assert published[0] == ["cmds", b'{"do":1}']
+        assert published[1][0] == "more"

@@ -62,7 +62,10 @@ class CertificateAccess:
         if not self._credentials.has(node) and self._url:
             token = read_token(self._token_file)
             if token:
-                await self._blocking(lambda: self._credentials.join(self._url, token, [node]))
+                # Where others joined before: the port may be another one than KubeEdge's.
+                await self._blocking(
+                    lambda: self._credentials.join(self._credentials.url() or self._url, token, [node])
+                )
         found: list[tuple[Path, bytes]] = []
         await self._blocking(lambda: found.append((self._credentials.pair(node), self._credentials.ca())))
         path, ca = found[0]

@@ -82,6 +82,13 @@ class Credentials:
         url = json.loads(self._read(_ADDRESS))["https"]
         self._get(_Endpoint(url), node, self.context(node), {})
 
+    def url(self) -> str:
+        """Where nodes joined before, empty when none did."""
+        try:
+            return str(json.loads((self._folder / _ADDRESS).read_bytes())["https"])
+        except FileNotFoundError:
+            return ""
+
     def has(self, node: str) -> bool:
         """Whether there is a certificate of the node."""
         return self._path(node).exists()

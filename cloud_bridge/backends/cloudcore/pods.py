@@ -68,7 +68,7 @@ class Pods:
                     body: Any = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.content["uid"]}}
                     yield Question(DELETE, resource, body, EDGED, META, answer)
                 else:
-                    patch = {"metadata": {"uid": pod.content["uid"]}, "status": pod.content["status"]}
+                    patch = {"metadata": {"uid": pod.content["uid"]}, "status": _whole(pod.content["status"])}
                     text = json.dumps(patch, separators=(",", ":"))
                     yield Question(PATCH, f"{namespace}/podpatch/{name}", text, EDGED, META, answer)
 
@@ -89,3 +89,10 @@ class Pods:
                 pod.part.postpone(self._now())
 
         return answered
+
+
+def _whole(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The status as a patch that leaves no reason of before in it: what is not said is null."""
+    nothing = {"reason": None, "message": None}
+    conditions = [{**nothing, **each} for each in status.get("conditions", ())]
+    return {**nothing, **status, "conditions": conditions}
