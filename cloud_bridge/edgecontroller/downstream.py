@@ -158,6 +158,8 @@ class Downstream:
         for key in keys:
             if key.kind in self._files:
                 nodes |= self.pods.users(key)
+        if not keys:  # everything was read, or no longer is
+            self._again()
         self._renew(nodes)
 
     def _again(self) -> None:
@@ -208,13 +210,20 @@ class Downstream:
             if others and key.namespace not in others and not board.any_namespace:
                 text = f"the pods of a board are of one namespace, on this one {min(others)}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text)
-            drafts[key] = effective.draft(pod, self._backend.get, self._packages.get)
+            drafts[key] = effective.draft(pod, self._lookup, self._packages.get)
         except UnrunnableError as error:
             plan.problems[key] = error
             self._keep(plan, key, pod)
         except PendingError:
             self._pending.add(str(pod["spec"]["nodeName"]))
             self._keep(plan, key, pod)
+
+    def _lookup(self, key: Key) -> Body | None:
+        """The object; while not everything was read, what is not there is not known to be missing."""
+        body = self._backend.get(key)
+        if body is None and not self._backend.synced():
+            raise PendingError(f"{key} may still come")
+        return body
 
     def _keep(self, plan: Plan, key: Key, pod: Body) -> None:
         plan.kept.add(effective.resource(key))

@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_bridge.backends.base import POD, Backend, BackendError, Body, Key, NoObjectError, PodChange
+from cloud_bridge.backends.base import (
+    POD,
+    Backend,
+    BackendError,
+    Body,
+    Key,
+    LostError,
+    NoObjectError,
+    PodChange,
+)
 from cloud_bridge.edgecontroller.downstream import FINISHED, Downstream, node_of, phase_of
 from cloud_bridge.edgecontroller.effective import UnrunnableError, deleted
 from cloud_bridge.edgecontroller.status import BoardStatus, parse, pod_status, waiting_status
@@ -117,6 +126,8 @@ class Upstream:
                     newer.settle = each.settle + newer.settle
                 self._work.set()
                 continue
+            if isinstance(failure, LostError):
+                continue  # not acknowledged: the board says it again to the bridge that has it now
             refusal = None
             if isinstance(failure, NoObjectError):
                 refusal = Refusal(protocol.UNKNOWN, f"there is no {key} any more")
