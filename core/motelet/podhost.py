@@ -34,4 +34,6 @@ def offer(port, config, info):
     info["pods"] = PODS_MAX
     info["pod_memory"] = settings["memory"]
     info["mpy"] = settings["mpy"]
+    if settings.get("namespaces") == "any":
+        info["namespaces"] = "any"
     return settings

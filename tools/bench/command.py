@@ -21,6 +21,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "identity": "handshakes, enrolment and memory of a bridge",
     "twin": "updates of a twin over MQTT",
     "broker": "the internal MQTT broker beside mosquitto",
+    "edged": "pods: from apply to Running, and what one costs a board",
     "latency": "from YAML to register and back",
     "cloudcore": "a board as a node of a KubeEdge cluster",
 }

@@ -19,8 +19,6 @@ WAITING = const(0)
 RUNNING = const(1)
 TERMINATED = const(2)
 
-PODS_MAX = const(8)
-CONTAINERS_MAX = const(8)  # of one pod, init containers among them
 _WAKE_MS_MAX = const(300000)
 _RESERVE = const(2048)  # bytes: what it takes to say that memory has run out
 
@@ -78,7 +76,7 @@ class Edged:
     """The pods in `store`, run by `runner` (start, stop, kill: see `edged.apps`).
 
     Args: `loop`, `log`; `epoch_ms` tells the time; `random` bytes; `config`: "memory" bytes that pods may
-    have together, "namespaces" "one" or "any". `hub`, EdgeHub or None, is woken when there is something
+    have together. `hub`, EdgeHub or None, is woken when there is something
     to be told.
     """
 

@@ -18,8 +18,8 @@ from micropython import const
 from motelet import borrow
 from motelet.edged.context import Context
 
-TASKS_MAX = const(16)  # of one application
-ROOT = "/pods"
+_TASKS_MAX = const(16)  # of one application
+_ROOT = const("/pods")
 _TERMINATED = const(143)
 _KILLED = const(137)
 _ROOM = const(4096)  # bytes in one piece, which the gateway may need at any time: a page of the log, a module
@@ -53,19 +53,11 @@ class Apps:
         self._running = None
         self._freeing = False
         self._turns = self._weight = 0
-        vfs.mount(borrow("edged.files").Files(self, edged.store), ROOT)
+        vfs.mount(borrow("edged.files").Files(self, edged.store), _ROOT)
         self._print = builtins.print
         self._create_task = core.create_task
         builtins.print = self.print
         core.create_task = asyncio.create_task = self.create_task
-
-    def close(self):
-        """Give the interpreter back what it had before."""
-        import vfs
-
-        vfs.umount(ROOT)
-        builtins.print = self._print
-        core.create_task = asyncio.create_task = self._create_task
 
     # -- for edged ----------------------------------------------------------------------------
 
@@ -85,31 +77,11 @@ class Apps:
         """Never resume any of its tasks."""
         self._finish(container.run, _KILLED, "Error", "killed when its grace period was over")
 
-    def _room(self):
-        """Little is free: see that it is not in pieces too small for anybody else to go on."""
-        try:
-            bytearray(_ROOM)
-        except MemoryError:
-            self.edged.short()
-
     def call(self, container, command, done):
         """Call a function of the application, command[0] with the rest; `done(good)` says what came of it."""
         app = container.run
-        task = self._create_task(self._call(app, command, done))
+        task = self._create_task(borrow("edged.program").call(self, app, command, done))
         app.tasks.append(task)
-
-    async def _call(self, app, command, done):
-        try:
-            result = getattr(app.module, command[0])(*command[1:])
-            if hasattr(result, "send"):
-                result = await result
-            good = result is not False
-        except Exception as error:
-            self.services.log(app.container, "probe %s: %s" % (command[0], error))
-            good = False
-        if app.container.run is app:
-            app.tasks.remove(core.cur_task)
-            done(good)
 
     def shed(self):
         """Memory has run out: end the application that grew the most of late."""
@@ -129,7 +101,7 @@ class Apps:
         code, reason, message = 0, "Completed", ""
         try:
             context = Context(app, self.services, spec)
-            app.module, main = borrow("edged.program").load(spec, "%s/%d" % (ROOT, app.slot))
+            app.module, main = borrow("edged.program").load(spec, "%s/%d" % (_ROOT, app.slot))
             spec = None
             try:
                 program = main(context)
@@ -150,6 +122,8 @@ class Apps:
                 self.services.log(app.container, message)
             except MemoryError:
                 message = type(error).__name__
+        # asyncio holds this task until it runs another, and this what it has here.
+        program = main = context = None
         self._finish(app, code, reason, message)
 
     def _finish(self, app, code, reason, message):
@@ -184,13 +158,13 @@ class Apps:
             self.services.log(app.container, options.get("sep", " ").join([str(each) for each in values]))
 
     def create_task(self, coro):
-        """asyncio's, for who calls it; RuntimeError for the application that has TASKS_MAX already."""
+        """asyncio's, for who calls it; RuntimeError for the application that has _TASKS_MAX already."""
         app = self.owner(core.cur_task)
         if app is None:
             return self._create_task(coro)
         app.tasks = [each for each in app.tasks if not each.done() or each is core.cur_task]
-        if len(app.tasks) >= TASKS_MAX:
-            raise RuntimeError("more than %d tasks" % TASKS_MAX)
+        if len(app.tasks) >= _TASKS_MAX:
+            raise RuntimeError("more than %d tasks" % _TASKS_MAX)
         task = self._create_task(coro)
         app.tasks.append(task)
         return task
@@ -211,7 +185,10 @@ class Apps:
                 last.grown += max(0, weight - self._weight) - (last.grown >> 6)
             self._weight = weight
             if last is None and gc.mem_free() < weight >> 2:
-                self._room()
+                try:
+                    bytearray(_ROOM)  # what is free may be in pieces too small for anybody else to go on
+                except MemoryError:
+                    self.edged.short()
         self._running = app
         if self._mark is not None:
             self._mark("" if app is None else app.container.pod.resource + "/" + app.container.name)

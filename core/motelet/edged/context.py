@@ -12,7 +12,20 @@ The same names in a process of its own (ports/unix/process.py): whatever may hav
 
 
 class Context:
-    """Made by the runner. `services`: edged.services, or what stands for it in another process."""
+    """Made by the runner. `services`: edged.services, or what stands for it in another process.
+
+    Whatever is not defined here is a method of the services, which gets the application first:
+
+    await publish(topic, payload)         publish on the EventBus; ValueError for what cannot be a topic
+    await subscribe(topic)                have messages (MQTT's wildcards) kept for `receive`; OSError: full
+    await receive()                       -> (topic, payload: bytes), the next of them
+    await read(device, name)              -> value of a property, None before the first; KeyError without one
+    await desired(device, name)           -> its desired value, a text, or None
+    await write(device, name, value)      have the mapper of the device write a value
+    await report(device, name, value)     say, as the mapper of the device, what a property is
+    await state(device, state)            say, as its mapper, that the device is "online" or "offline"
+    await get(key), put(key, bytes)       a value of the pod's own; None without; OSError without room
+    """
 
     def __init__(self, app, services, spec):
         self.env = spec.get("env", {})
@@ -20,58 +33,14 @@ class Context:
         self._app = app
         self._services = services
 
+    def __getattr__(self, name):
+        method = getattr(self._services, name)
+        return lambda *values: method(self._app, *values)
+
     def log(self, *values):
         """Write a line to the log."""
         self._services.log(self._app.container, " ".join([str(each) for each in values]))
 
-    def path(self, path):
-        """-> where the file `path` of a volume is for `open` and `os`."""
-        return self._services.path(self._app, path)
-
     def open(self, path, mode="r"):
         """Open the file `path` of a volume. OSError."""
         return open(self.path(path), mode)
-
-    async def publish(self, topic, payload):
-        """Publish on the EventBus. ValueError for what cannot be a topic."""
-        await self._services.publish(self._app, topic, payload)
-
-    async def subscribe(self, topic):
-        """Have messages of `topic` (MQTT's wildcards) kept for `receive`. ValueError, OSError: too many."""
-        await self._services.subscribe(self._app, topic)
-
-    async def receive(self):
-        """-> (topic, payload: bytes) of the next message that was subscribed to."""
-        return await self._services.receive(self._app)
-
-    async def read(self, device, name):
-        """-> the value of a property, None before the first. `device`: "name" or "ns/name". KeyError."""
-        return await self._services.read(self._app, device, name)
-
-    async def desired(self, device, name):
-        """-> the desired value of a property, a text, or None. KeyError."""
-        return await self._services.desired(self._app, device, name)
-
-    async def write(self, device, name, value):
-        """Have the mapper of the device write `value`. KeyError, ValueError."""
-        await self._services.write(self._app, device, name, value)
-
-    async def report(self, device, name, value):
-        """Say, as the mapper of the device, that the property has `value`. KeyError."""
-        await self._services.report(self._app, device, name, value)
-
-    async def state(self, device, state):
-        """Say, as the mapper of the device, that it is "online" or "offline". KeyError."""
-        await self._services.state(self._app, device, state)
-
-    async def get(self, key):
-        """-> the bytes kept under `key`, or None."""
-        return await self._services.get(self._app, key)
-
-    async def put(self, key, value):
-        """Keep bytes; durable on return. OSError when there is no room, ValueError for a bad key."""
-        await self._services.put(self._app, key, value)
-
-    async def delete(self, key):
-        """Forget `key`."""
-        await self._services.put(self._app, key, None)

@@ -3,10 +3,14 @@
 ValueError names what is wrong in a pod; it becomes the reason its containers wait.
 """
 
+from micropython import const
+
 from motelet import borrow
 from motelet.cbor import Reader
-from motelet.edged import CONTAINERS_MAX, PODS_MAX, WAITING, Container, Pod
+from motelet.edged import WAITING, Container, Pod
 
+PODS_MAX = const(8)
+CONTAINERS_MAX = const(8)  # of one pod, init containers among them
 _POLICIES = ("Always", "OnFailure", "Never")
 _REFUSED = "CreateContainerConfigError"
 

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from asyncio import core
 
 _TRACE_SIZE_MAX = 200
 
@@ -33,3 +34,18 @@ def trace(error):
     out = io.StringIO()
     sys.print_exception(error, out)
     return out.getvalue()[-_TRACE_SIZE_MAX:].strip()
+
+
+async def call(apps, app, command, done):
+    """Call a function of the application, as one of its tasks; `done(good)` says what came of it."""
+    try:
+        result = getattr(app.module, command[0])(*command[1:])
+        if hasattr(result, "send"):
+            result = await result
+        good = result is not False
+    except Exception as error:
+        apps.services.log(app.container, "probe %s: %s" % (command[0], error))
+        good = False
+    if app.container.run is app:
+        app.tasks.remove(core.cur_task)
+        done(good)

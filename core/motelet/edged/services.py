@@ -9,15 +9,8 @@ from micropython import const
 
 from motelet import borrow
 from motelet.device import APPLY, MOMENTARY
-from motelet.edged.kept import key as kept_key
-from motelet.kvlog import StoreError
 
-TOPICS_MAX = const(8)  # that one application subscribes to
-KEYS_MAX = const(32)  # of a pod
-VALUE_SIZE_MAX = const(1024)
 _KEY_SIZE_MAX = const(64)
-_ENOSPC = const(28)
-_STATES = ("online", "offline")
 
 
 class Services:
@@ -42,12 +35,8 @@ class Services:
         return "/pods/%d%s" % (app.slot, path if path.startswith("/") else "/" + path)
 
     def ended(self, app):
-        """Forget what the application had."""
         if app in self.readers:
-            bus = self.bus()
-            for topic in self.readers.pop(app)[1]:
-                if bus is not None:
-                    borrow("edged.topics").drop(self, bus, topic)
+            borrow("edged.topics").ended(self, app)
 
     # -- the EventBus -------------------------------------------------------------------------
 
@@ -58,12 +47,7 @@ class Services:
         await asyncio.sleep(0)
 
     async def subscribe(self, app, topic):
-        reader = self.readers.get(app)
-        if reader is None:
-            reader = self.readers[app] = [asyncio.Event(), [], []]
-        if len(reader[1]) >= TOPICS_MAX:
-            raise OSError(_ENOSPC)
-        borrow("edged.topics").add(self, self.bus(), reader[1], topic)
+        borrow("edged.topics").subscribe(self, app, topic)
 
     async def receive(self, app):
         event, _, messages = self.readers[app]
@@ -114,8 +98,6 @@ class Services:
             self._twin.applied(prop)
 
     async def state(self, app, device, state):
-        if state not in _STATES:
-            raise ValueError("state %s is none of %s" % (state, _STATES))
         self._twin.state(self._property(app, device), state)
 
     # -- the store ----------------------------------------------------------------------------
@@ -123,21 +105,13 @@ class Services:
     def _key(self, app, key):
         if not 0 < len(key) <= _KEY_SIZE_MAX:
             raise ValueError("a key has 1 to %d characters" % _KEY_SIZE_MAX)
-        return kept_key(app.container.pod) + "/=/" + key
+        return self._space(app) + key
+
+    def _space(self, app):
+        return borrow("edged.kept").key(app.container.pod) + "/=/"
 
     async def get(self, app, key):
         return self.edged.store.get(self._key(app, key))
 
     async def put(self, app, key, value):
-        key = self._key(app, key)
-        store = self.edged.store
-        if value is None:
-            store.delete(key)
-            return
-        base = kept_key(app.container.pod) + "/=/"
-        if len(value) > VALUE_SIZE_MAX or key not in store and len(list(store.keys(base))) >= KEYS_MAX:
-            raise OSError(_ENOSPC)
-        try:
-            store.put(key, value)
-        except StoreError:
-            raise OSError(_ENOSPC)
+        borrow("edged.values").put(self.edged.store, self._space(app), self._key(app, key), value)

@@ -1,13 +1,35 @@
 """Messages between applications and the EventBus. Borrowed."""
 
+import asyncio
+
 from micropython import const
 
 from motelet import borrow
 from motelet.messages import PUBLISH
 
+TOPICS_MAX = const(8)  # that one application subscribes to
+_ENOSPC = const(28)
 _MESSAGES_MAX = const(8)  # waiting for one application; the oldest makes room
 _TOPIC_SIZE_MAX = const(256)
 _EAGAIN = const(11)
+
+
+def subscribe(services, app, topic):
+    """`app` wants `topic`. OSError when it has TOPICS_MAX, ValueError for what is no filter."""
+    reader = services.readers.get(app)
+    if reader is None:
+        reader = services.readers[app] = [asyncio.Event(), [], []]
+    if len(reader[1]) >= TOPICS_MAX:
+        raise OSError(_ENOSPC)
+    add(services, services.bus(), reader[1], topic)
+
+
+def ended(services, app):
+    """`app` wants nothing any more."""
+    bus = services.bus()
+    for topic in services.readers.pop(app)[1]:
+        if bus is not None:
+            drop(services, bus, topic)
 
 
 def matches(pattern, topic):

@@ -68,6 +68,23 @@ class Poller:
         return ()
 
 
+class _Listener:
+    """A listener that nobody connects to: what is watched is a connection to `port` that stays silent."""
+
+    def __init__(self, port):
+        self.stream = Stream(port)
+
+    def accept(self):
+        return None
+
+    def close(self):
+        self.stream.close()
+
+
+class _Host:
+    """The host runs asyncio by itself, between the steps of the probe."""
+
+
 class Port:
     name = "wasm"
     built_ms = 0  # the host keeps the time
@@ -94,6 +111,9 @@ class Port:
     def tcp(self, host, port, context=None, server_name=None):
         return Stream(port)
 
+    def listen(self, host, port):
+        return _Listener(port)
+
     def flash(self, path, size, block_size=4096, prog_size=32):
         from fileflash import FileFlash  # the unix port's, put there by the bench
 
@@ -101,6 +121,9 @@ class Port:
 
     def pods(self, settings):
         return {"process": False, "mpy": sys.implementation._mpy}
+
+    def asyncio_host(self, loop):
+        return _Host()
 
     def mark(self, name):
         pass  # nothing outlives the host
