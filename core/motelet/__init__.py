@@ -33,7 +33,11 @@ def borrow(name):
         return sys.modules[path]  # somebody has it for good
     # What was borrowed before is garbage by now, and loading does not always collect by itself.
     gc.collect()
-    module = __import__(path, None, None, (name,))
+    try:
+        module = __import__(path, None, None, (name,))
+    except BaseException:
+        sys.modules.pop(path, None)  # where memory ran out, MicroPython leaves what there is of it
+        raise
     parent = sys.modules[path[: path.rfind(".")]]
     last = path[path.rfind(".") + 1 :]
     # None first: MicroPython leaves the value of a deleted entry where it was, out of reach but not free.

@@ -22,6 +22,7 @@ from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, Cl
 
 MESSAGE_MAX = const(1280)  # bytes: announced in HELLO; a chunk of a blob and what is around it
 WINDOW = const(8)  # messages that may wait for an acknowledgement, either way
+_TURN_MS = const(50)  # after which other tasks come first
 _TX_SIZE = const(1280)  # bytes: a page of HAVE, an upload, or a report of the largest value
 
 
@@ -81,7 +82,7 @@ class EdgeHub:
                 while True:
                     task.sleep(self._serve())
                     yield
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, MemoryError) as error:
                 # TLS reports a refused certificate as ValueError, a broken connection as OSError.
                 left = self._rare().hang_up(self, error)
             self._link = None
@@ -95,8 +96,10 @@ class EdgeHub:
         # Do all that can be done now; -> ms until the next deadline. A received message is handled only
         # while nothing waits to be sent, so that its answer always has a buffer, and the bridge feels a
         # slow uplink as back-pressure.
+        began = self.clock.ticks_ms()
         while self._flush() and (self._receive() or self._send()):
-            pass
+            if self.clock.ticks_diff(self.clock.ticks_ms(), began) > _TURN_MS:
+                return 1  # flash had to be erased, and the next message may ask for that too
         now = self.clock.ticks_ms()
         left = protocol.DEAD_MS - self.clock.ticks_diff(now, self.heard)
         if left <= 0 or not self.connected:

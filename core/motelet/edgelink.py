@@ -29,6 +29,8 @@ class LinkError(ValueError):
 def dial(hub):
     """Start to connect, and have the upgrade request ready to be sent. OSError, ValueError (TLS)."""
     config = hub.config
+    if hub._stream is not None:
+        _drop(hub)  # there was no memory even to hang up
     name = config.get("server_name", config["host"])
     hub._rx_seq = hub._ack = hub.acked = 0  # of what comes down: seen, to be said, said
     hub._tx_seq = hub._tx_acked = 0  # of what goes up
@@ -56,12 +58,21 @@ def dial(hub):
 def hang_up(hub, error):
     """End the link because of `error`; -> ms to wait before the next one."""
     hub.log.warning("edgehub", "link down", "type", type(error).__name__, "error", error)
+    if hub._stream is not None and isinstance(error, WebSocketError):
+        _say_why(hub, error)
+    if hub.connected and hub.clock.ticks_diff(hub.clock.ticks_ms(), hub._opened) >= _STABLE_MS:
+        hub._back_off = 0
+    _drop(hub)
+    hub._back_off = bound = min(max(hub._back_off * 2, _BACK_OFF_MIN_MS), _BACK_OFF_MAX_MS)
+    noise = hub.port.random(2)
+    return bound // 2 + (noise[0] << 8 | noise[1]) % (bound // 2)
+
+
+def _drop(hub):
+    """Close the stream, and let everybody forget what was said on it."""
     if hub._stream is not None:
-        if isinstance(error, WebSocketError):
-            _say_why(hub, error)
         hub.loop.unwatch(hub._stream)
         hub._stream.close()
-        hub._stream = None
     hub._transfer_seq = 0  # what has arrived of a blob is kept: the next link goes on from there
     hub._have = hub.csr = None
     hub._ws.len = 0
@@ -74,12 +85,8 @@ def hang_up(hub, error):
         hub.pods.link_lost()
     if hub.pair:
         borrow("identity").other_pair(hub)
-    if hub.connected and hub.clock.ticks_diff(hub.clock.ticks_ms(), hub._opened) >= _STABLE_MS:
-        hub._back_off = 0
     hub.connected = hub.synced = False
-    hub._back_off = bound = min(max(hub._back_off * 2, _BACK_OFF_MIN_MS), _BACK_OFF_MAX_MS)
-    noise = hub.port.random(2)
-    return bound // 2 + (noise[0] << 8 | noise[1]) % (bound // 2)
+    hub._stream = None  # last: until then it is not done
 
 
 def _say_why(hub, error):
@@ -310,8 +317,13 @@ def _blob(hub, reader):
             return
         transfer.commit()
         hub._blob_done = hub._transfer_seq
-    except (ValueError, StoreError) as error:
+    except BaseException as error:
+        # Whatever it was, nobody knows how much of it is written.
+        hub._blob_get = 0
+        hub._transfer = None
         transfer.abort()
+        if not isinstance(error, (ValueError, StoreError)):
+            raise
         refuse(hub, hub._transfer_seq, error)
     hub._blob_get = 0  # a chunk nobody asked for may have been the last
     hub._transfer = None

@@ -25,6 +25,7 @@ _KEY_SIZE_MAX = const(480)
 _OVERHEAD = const(12)  # 8 bytes before the payload, the CRC behind it
 _RESIDUE = const(0x2144DF1C)  # CRC-32 of anything that is followed by its own CRC-32
 _TRIES = const(4)  # blocks that may fail under one record
+_READS = const(2)  # of a record, before flash that does not answer makes it a lost one
 
 _KEY = const(1)
 _VALUE = const(2)
@@ -285,35 +286,32 @@ class Store:
 
         A read that fails is tried once more: a bus may have a bad moment, and what is -1 is forgotten.
         """
-        try:
-            return self._read(where)
-        except OSError:
-            try:
-                return self._read(where)
-            except OSError:
-                return -1
-
-    def _read(self, where):
         buf = self._buf
         offset = where * self._unit
-        self.flash.read(offset, self._start)
-        size = buf[4] | buf[5] << 8
-        if not 0 < buf[0] <= _ABORT or size > self.chunk_size:
-            return -1
-        if where % self._per + self._pages(size) > self._per:
-            return -1
-        view = self._view[: size + _OVERHEAD]
-        self.flash.read(offset, view)
-        # The second read may differ from the first where a program was cut.
-        return size if crc32(view) == _RESIDUE and buf[4] | buf[5] << 8 == size else -1
+        for _ in range(_READS):
+            try:
+                self.flash.read(offset, self._start)
+                size = buf[4] | buf[5] << 8
+                if not 0 < buf[0] <= _ABORT or size > self.chunk_size:
+                    return -1
+                if where % self._per + self._pages(size) > self._per:
+                    return -1
+                view = self._view[: size + _OVERHEAD]
+                self.flash.read(offset, view)
+                # The second read may differ from the first where a program was cut.
+                return size if crc32(view) == _RESIDUE and buf[4] | buf[5] << 8 == size else -1
+            except OSError:
+                pass
+        return -1
 
     def _extent(self, where):
         """Pages of a record known to be good; its first 8 bytes are in the buffer afterwards."""
         try:
             self.flash.read(where * self._unit, self._start)
         except (OSError, MemoryError):
+            # What is counted is durable, and nobody may take it for undone. It heals at the next mount.
             self._buf[0] = 0
-            return 0  # the count heals at the next mount
+            return 0
         return min(self._pages(u16(self._buf, 4)), len(self._buf) // self._unit)
 
     def _program(self, size):

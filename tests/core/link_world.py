@@ -13,7 +13,7 @@ from motelet.kvrecord import StoreFull
 from motelet.log import Log
 from motelet.loop import Loop
 from motelet.metamanager import MetaManager
-from tests_util import Clock, MemoryPoller, MemoryStream
+from tests_util import IS_MICROPYTHON, Clock, MemoryPoller, MemoryStream
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONFIG = {"host": "bridge", "port": 1, "path": "/motelet/v1/n1", "info": {"platform": "test"}}
@@ -104,7 +104,8 @@ class World:
     """A hub, its virtual clock, and the far ends of the connections it opened. Also the hub's port."""
 
     def __init__(self, store=None):
-        gc.collect()  # the world before this one, or a board's heap is soon in pieces
+        if IS_MICROPYTHON:
+            gc.collect()  # the world before this one, or a board's heap is soon in pieces
         self.clock = Clock()
         self.poller = MemoryPoller(self.clock)
         self.errors = []
