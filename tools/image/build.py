@@ -62,7 +62,7 @@ def build(board: Path, folder: Path) -> Image:
     littlefs = write_littlefs(folder / "lib", folder / "vfs.img", stock["vfs"].size)
     check_mounts("littlefs", folder / "vfs.img", {**in_lib(files), **entry()})
     romfs = write_romfs(folder / "lib", folder / "rom.img")
-    _fits(romfs, table["romfs"])
+    check_fits(romfs, table["romfs"])
     check_mounts("romfs", folder / "rom.img", in_lib(files))
     return Image(folder, {name: len(data) for name, data in files.items()}, littlefs, romfs)
 
@@ -70,7 +70,8 @@ def build(board: Path, folder: Path) -> Image:
 def compile_all(folder: Path) -> dict[str, bytes]:
     """Have `folder` hold core, the port and the time of the newest source as .mpy; -> the files by name."""
     made = folder.with_suffix(".made")
-    made.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(made, ignore_errors=True)  # of an earlier build nothing may stay
+    made.mkdir(parents=True)
     newest = max(source.stat().st_mtime for source, _ in mpy.sources(("esp32",)))
     built = made / "built.py"
     built.write_text(
@@ -165,6 +166,7 @@ def check_mounts(kind: str, image: Path, files: Mapping[str, bytes]) -> None:
         raise UserError(f"{image.name}: imports as version {told['version']}, not {__version__}")
 
 
-def _fits(size: int, partition: Partition) -> None:
+def check_fits(size: int, partition: Partition) -> None:
+    """UserError when an image of `size` bytes does not fit `partition`."""
     if size > partition.size:
         raise UserError(f"{size} bytes do not fit the partition {partition.label} of {partition.size}")
