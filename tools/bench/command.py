@@ -24,6 +24,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "edged": "pods: from apply to Running, and what one costs a board",
     "latency": "from YAML to register and back",
     "cloudcore": "a board as a node of a KubeEdge cluster",
+    "kubernetes": "boards as nodes of any cluster",
 }
 DEFAULT_OUTPUT = Path("build/bench.jsonl")
 
