@@ -125,6 +125,7 @@ class MemoryBackend:
         self.status: dict[Key, dict[str, Any]] = {}
         self.writes: list[Mapping[Key, StatusChange]] = []
         self.events: list[EdgeEvent] = []
+        self.has_events = True
         self.broken: set[Key | None] = set()
         self.hold: asyncio.Event | None = None
         self.delays: dict[Key, float] = {}
@@ -180,6 +181,8 @@ class MemoryBackend:
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         if None in self.broken:
             raise BackendError("no space left on device")
+        if not self.has_events:
+            raise NoObjectError("no place for events")
         self.events += events
 
     # -- what a test does to it --------------------------------------------------------------

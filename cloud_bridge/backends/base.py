@@ -211,4 +211,7 @@ class Backend(Protocol):
         """
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
-        """Keep the events. Durable on return. Raises BackendError, and then keeps none of them."""
+        """Keep the events. Durable on return. Raises BackendError, and then keeps none of them.
+
+        Raises NoObjectError where there is no place for events at all: boards are told so.
+        """

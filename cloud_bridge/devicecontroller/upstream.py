@@ -199,6 +199,7 @@ class Upstream:
         events, self._events = self._events, []
         if not events:
             return True
+        refusal: Refusal | None = None
         try:
             await self._backend.write_events([event for event, _ in events])
         except BackendError as error:
@@ -206,9 +207,11 @@ class Upstream:
             self._events = events + self._events
             self._work.set()
             return False
+        except NoObjectError as error:
+            refusal = Refusal(protocol.UNSUPPORTED, str(error))
         self._recovered(None)
         for _, settle in events:
-            settle(None)
+            settle(refusal)
         return True
 
     def _failed(self, key: Key | None, error: BackendError) -> None:

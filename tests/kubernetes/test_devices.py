@@ -42,6 +42,9 @@ def test_down_and_up(cluster: Cluster) -> None:
             assert status["status"]["twins"][0]["observedDesired"]["value"] == "41"
             assert status["metadata"]["ownerReferences"][0]["name"] == "lamp-du"
             assert objects.get("devices", "lamp-du")["status"]["state"] == "online"
+            # A cluster keeps no messages of applications: the board is told so, and counts them.
+            seq = client.board.event("alarm", b"x")
+            await client.until(lambda: seq in client.board.nacks)
             row = cluster.kubectl("get", "devices", "lamp-du", "--no-headers").split()
             assert row[:5] == ["lamp-du", "board-du", "lamp-du", "modbus", "online"]
             objects.delete("devices", "lamp-du")

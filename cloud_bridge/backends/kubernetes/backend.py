@@ -156,9 +156,8 @@ class Kubernetes:
         return await _each(changes, self._write)
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
-        """See `base.Backend`. A cluster has no place for them: they are for the router's rules."""
-        for event in events:
-            _log.debug("event taken", node=event.node, topic=event.topic, size=len(event.payload))
+        """See `base.Backend`. A cluster has no place for what applications publish for the cloud."""
+        raise NoObjectError("a Kubernetes cluster keeps no messages: publish them to a broker")
 
     # -- parts -------------------------------------------------------------------------------
 

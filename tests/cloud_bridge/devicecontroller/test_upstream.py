@@ -237,6 +237,15 @@ def test_events_are_kept_in_order_and_acknowledged_when_they_are():
     assert setup.answers == {1: None, 2: None}
 
 
+def test_events_are_refused_where_there_is_no_place_for_them():
+    setup = Setup()
+    setup.backend.has_events = False
+    setup.take(Event(1, "a/b", 5, b"x"))
+    assert setup.flush()
+    assert setup.answers[1].code == p.UNSUPPORTED and "no place" in setup.answers[1].reason
+    assert setup.backend.events == []
+
+
 def test_run_gathers_writes_and_retries(monkeypatch):
     monkeypatch.setattr(upstream_module, "RETRY_SECONDS_MIN", 0.001)
     setup = Setup()
