@@ -72,7 +72,7 @@ KINDS = [
 
 def kind(message: bytes) -> str:
     """What a message of the link (one CBOR array) is counted as; "other" when it is none that is known."""
-    number = message[1] if len(message) > 1 else 0xFF
-    if number == 0x18 and len(message) > 2:  # RFC 8949, section 3: the argument is in the next byte
-        number = message[2]
+    # RFC 8949, section 3: an argument of 24 and more is in the next byte.
+    at = 2 if message[1:2] == b"\x18" else 1
+    number = message[at] if len(message) > at else len(KINDS)
     return KINDS[number] if number < len(KINDS) else "other"

@@ -110,7 +110,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterWorld]:
     with Cluster(folder / "cluster") as cluster:
         documents = [
             each
-            for each in yaml.safe_load_all((ROOT / "deploy" / "kustomize" / "rbac.yaml").read_text())
+            for each in yaml.safe_load_all((ROOT / "cloud_bridge" / "deploy" / "rbac.yaml").read_text())
             if each["kind"] != "ServiceAccount"
         ]
         subject = {"kind": "User", "name": USER, "apiGroup": "rbac.authorization.k8s.io"}
@@ -122,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterWorld]:
             meta = {"name": role, "namespace": "default"}
             body = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta}
             documents.append({**body, "roleRef": reference, "subjects": [subject]})
-        crds = ROOT / "cloud_bridge" / "backends" / "kubernetes" / "crds"
+        crds = ROOT / "cloud_bridge" / "deploy" / "crds"
         cluster.kubectl("apply", "--filename", str(crds))
         cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
         cluster.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(documents))

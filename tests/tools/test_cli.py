@@ -32,7 +32,7 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert done.returncode == 0, done.stderr
     text, modules = done.stdout.rstrip().rsplit("\n", 1)
     for name, entry in cli.COMMANDS.items():
-        assert f"    {name} " in text
+        assert f"    {name}" in text
         assert entry.summary in text
         assert entry.module not in modules.split()
 

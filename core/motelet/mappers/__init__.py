@@ -146,6 +146,8 @@ class Mapper:
         if result >= SILENT:
             borrow("mappers.seldom").failed(self, prop, result, data)
             return None
+        if result == CHANGED:
+            prop.flags |= _HELD  # at once: the driver says so once, and what follows may fail
         if device.flags & _FAILURES or device.reason or device.state != "online":
             self._answered(device)
         if data:
@@ -163,8 +165,6 @@ class Mapper:
             if not flags & _UNREAD:
                 borrow("mappers.seldom").unread(self, prop)
             return None
-        if result == CHANGED:
-            prop.flags = flags = flags | _HELD
         if not flags & _HELD:
             prop.flags = flags & ~_UNREAD
         elif clock.ticks_diff(at, prop.report_due) >= 0:
@@ -195,5 +195,5 @@ class Mapper:
             if not prop.flags & _UNREAD:
                 borrow("mappers.seldom").fault(self, prop, _UNREAD, str(error))
         else:
-            prop.flags &= ~(_HELD | _UNREAD)
             self.twin.reported(prop, value)
+            prop.flags &= ~(_HELD | _UNREAD)

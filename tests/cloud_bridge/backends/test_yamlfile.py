@@ -189,7 +189,7 @@ def test_objects_are_known_by_kind_namespace_and_name():
         ("", 1, "there is no object"),
         ("# a comment\n", 1, "there is no object"),
         ("- a\n", 1, "expected a mapping"),
-        ("a: 1\n---\njust text\n", 1, "kind must be one of Device, DeviceModel, Pod, ConfigMap, Secret"),
+        ("a: 1\n---\njust text\n", 1, "kind must be one of Device, DeviceModel, Rule, RuleEndpoint, Pod, "),
         (GOOD.replace("Device", "Devise"), 2, "kind must be one of"),
         (GOOD.replace("kind: Device", "kind: [Device]"), 2, "kind must be one of"),
         (GOOD.replace("v1beta1", "v1alpha2"), 1, "must be devices.kubeedge.io/v1beta1"),
