@@ -45,7 +45,6 @@ UNITS = {
         ]
     ],
     "motelet/assembly.py": ["motelet/identity.py", "motelet/podhost.py"],
-    "motelet/devicetwin/spec.py": ["motelet/devicetwin/joining.py", "motelet/devicetwin/membership.py"],
     "motelet/edgelink.py": ["motelet/metalist.py", "motelet/protocol.py"],
     "motelet/mappers/seldom.py": ["motelet/desired.py"],
     _EVENTBUS: ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],

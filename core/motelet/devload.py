@@ -15,6 +15,7 @@ from array import array
 
 from micropython import const
 
+from motelet import borrow
 from motelet.cbor import Reader
 from motelet.device import APPLY, MOMENTARY, READ_WRITE, TO_CLOUD, Device, Property, Spec
 
@@ -24,46 +25,12 @@ _CYCLE_MS_MAX = const(86400000)  # a day; the clock of a board wraps after twelv
 _PROPERTIES_MAX = const(64)
 _NAME_SIZE_MAX = const(128)
 
+_devfield = borrow("devfield")
+_field = _devfield.field
+_number = _devfield.number
+_share = _devfield.share
+
 TYPES = ("INT", "FLOAT", "DOUBLE", "BOOLEAN", "STRING", "BYTES")
-
-
-def field(where, fields, key, kind, default=None):
-    """The field `key` of a map, a `kind`; `default` when it is absent or null (None: it is required)."""
-    value = fields.get(key)
-    if value is None:
-        value = default
-    problem = "missing" if value is None else "" if isinstance(value, kind) else "malformed"
-    if problem:
-        raise ValueError(f"{where}: {key} is {problem}")
-    return value
-
-
-def number(where, fields, key, low, high, *, default=None):
-    """The whole number `key` of a map, low..high, also as text (KubeEdge's examples quote ports).
-
-    0 is `default` too where it is too low: that is what an absent number is in Go.
-    """
-    value = field(where, fields, key, (int, str), default)
-    try:
-        value = int(value)
-    except ValueError:
-        raise ValueError(f"{where}: {key} is not a number: {value}")
-    if value == 0 and low > 0 and default:
-        return default
-    if not low <= value <= high:
-        raise ValueError(f"{where}: {key} {value} is not in {low}..{high}")
-    return value
-
-
-def share(spec, devices):
-    """The Spec equal to `spec` that a property of `devices` has, or else spec, its name shared if need be."""
-    for device in devices:
-        for prop in device.properties:
-            if prop.spec == spec:
-                return prop.spec
-            if prop.name == spec.name and prop.name is not spec.name:
-                spec = Spec(prop.name, *spec[1:])
-    return spec
 
 
 def load(resource, content, others=()):
@@ -79,9 +46,9 @@ def load(resource, content, others=()):
     for _ in range(reader.map()):
         key = reader.text()
         if key == "protocol":
-            device.config = field(device.id, {key: reader.value()}, key, dict)
-            field(device.id, device.config, "protocolName", str)
-            field(device.id, device.config, "configData", dict, {})
+            device.config = _field(device.id, {key: reader.value()}, key, dict)
+            _field(device.id, device.config, "protocolName", str)
+            _field(device.id, device.config, "configData", dict, {})
         elif key == "properties":
             for _ in range(reader.array()):
                 properties.append(_property(device, properties, reader, content, others))
@@ -92,8 +59,8 @@ def load(resource, content, others=()):
                 if len(properties) > _PROPERTIES_MAX:
                     raise ValueError(f"{device.id}: more than {_PROPERTIES_MAX} properties")
         elif key == "stateReport":
-            report = field(device.id, {key: reader.value()}, key, dict)
-            if not field(device.id, report, "reportToCloud", bool, True):
+            report = _field(device.id, {key: reader.value()}, key, dict)
+            if not _field(device.id, report, "reportToCloud", bool, True):
                 device.flags = 0
         else:
             reader.skip()
@@ -114,46 +81,46 @@ def _property(device, properties, reader, content, others):
         fields[key] = reader.value()
         if key == "visitors":
             visitor = bytes(content[start : reader.pos])
-    name = field(device.id, fields, "name", str)
+    name = _field(device.id, fields, "name", str)
     where = device.id + " " + name
     if not 0 < len(name) <= _NAME_SIZE_MAX:
         raise ValueError(where + ": name is empty or too long")
     for other in properties:
         if other.name == name:
             raise ValueError(where + ": name is used twice")
-    kind = field(where, fields, "type", str)
-    access = field(where, fields, "accessMode", str, "ReadOnly")
+    kind = _field(where, fields, "type", str)
+    access = _field(where, fields, "accessMode", str, "ReadOnly")
     if kind not in TYPES or access not in ("ReadWrite", "ReadOnly"):
         raise ValueError(f"{where}: unknown type {kind} or accessMode {access}")
     low, high = _CYCLE_MS_MIN, _CYCLE_MS_MAX
-    collect_ms = number(where, fields, "collectCycle", low, high, default=_CYCLE_MS_DEFAULT)
-    report_ms = number(where, fields, "reportCycle", low, high, default=_CYCLE_MS_DEFAULT)
+    collect_ms = _number(where, fields, "collectCycle", low, high, default=_CYCLE_MS_DEFAULT)
+    report_ms = _number(where, fields, "reportCycle", low, high, default=_CYCLE_MS_DEFAULT)
     limits = (_limit(where, fields, "minimum"), _limit(where, fields, "maximum"))
     if limits == (None, None):
         limits = None
     kind = TYPES[TYPES.index(kind)]
     spec = Spec(name, kind, len(properties) + 1, visitor, limits, collect_ms, report_ms)
-    prop = Property(device, share(spec, others), 0)
+    prop = Property(device, _share(spec, others), 0)
     if access == "ReadWrite":
         prop.flags |= READ_WRITE
-    if field(where, fields, "reportToCloud", bool, True):
+    if _field(where, fields, "reportToCloud", bool, True):
         prop.flags |= TO_CLOUD
-    visitors = field(where, fields, "visitors", dict, {})
-    if field(where, field(where, visitors, "configData", dict, {}), "momentary", bool, False):
+    visitors = _field(where, fields, "visitors", dict, {})
+    if _field(where, _field(where, visitors, "configData", dict, {}), "momentary", bool, False):
         prop.flags |= MOMENTARY
-    desired = field(where, fields, "desired", dict, {})
-    text = field(where, desired, "value", str, "")
+    desired = _field(where, fields, "desired", dict, {})
+    text = _field(where, desired, "value", str, "")
     if text:
         prop.desired = text
         prop.flags |= APPLY
         if prop.flags & MOMENTARY:
-            prop.metadata = field(where, desired, "metadata", dict, {})
+            prop.metadata = _field(where, desired, "metadata", dict, {})
     return prop
 
 
 def _limit(where, fields, key):
     """A bound as a number: an int where the text is one, so that large ones stay exact."""
-    text = field(where, fields, key, str, "")
+    text = _field(where, fields, key, str, "")
     try:
         return int(text) if text else None
     except ValueError:

@@ -3,7 +3,8 @@
 from motelet import device
 from motelet.cbor import ARRAY, MAP, CborError, Writer
 from motelet.desired import convert
-from motelet.devload import load, share
+from motelet.devfield import share
+from motelet.devload import load
 from tests_util import raises
 
 

@@ -28,7 +28,8 @@ class Instrument:
             count = self.far.readinto(buf)
         while self.end in self._line:
             line, self._line = self._line.split(self.end, 1)
-            self.heard.append(line)
+            if len(self.heard) < 40:  # of a long test the first tell enough
+                self.heard.append(line)
             reply = self.replies.get(line)
             if reply:
                 self.say(reply)

@@ -40,7 +40,7 @@ def pack(driver, device, devices, visitor):
     from motelet.cbor import Reader
     from motelet.device import Spec
 
-    devload = borrow("devload")
+    devfield = borrow("devfield")
     at = 0
     for prop in device.properties:
         spec = prop.spec
@@ -49,9 +49,9 @@ def pack(driver, device, devices, visitor):
         where = device.id + " " + prop.name
         reader = Reader()
         reader.open(spec.visitor, 0, len(spec.visitor))
-        fields = devload.field(where, reader.value(), "configData", dict)
+        fields = devfield.field(where, reader.value(), "configData", dict)
         packed = visitor(where, fields, prop) + (at,)
-        prop.spec = devload.share(Spec(*spec[:3], packed, *spec[4:]), devices)
+        prop.spec = devfield.share(Spec(*spec[:3], packed, *spec[4:]), devices)
         at += packed[1]
         driver.rx += bytes(max(packed[1] - len(driver.rx), 0))
     device.raw = bytearray(at)

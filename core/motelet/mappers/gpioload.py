@@ -12,7 +12,7 @@ visitors.configData, one of
 
 from motelet import borrow
 
-_devload = borrow("devload")
+_devfield = borrow("devfield")
 _rare = borrow("mappers.directrare")
 
 _OUT = 1
@@ -41,21 +41,21 @@ def _visitor(where, fields, prop):
     if len(kinds) != 1:
         raise ValueError(where + ": one of pin, adc and pwm is needed")
     kind = kinds[0]
-    name = _devload.field(where, fields, kind, str)
+    name = _devfield.field(where, fields, kind, str)
     if kind == "pin":
         if prop.type not in ("BOOLEAN", "INT"):
             raise ValueError("%s: type %s is not possible for a pin" % (where, prop.type))
-        options = {"mode": _devload.field(where, fields, "direction", str, "in")}
+        options = {"mode": _devfield.field(where, fields, "direction", str, "in")}
         if options["mode"] not in ("in", "out"):
             raise ValueError("%s: direction %s is neither in nor out" % (where, options["mode"]))
-        pull = _devload.field(where, fields, "pull", str, "")
+        pull = _devfield.field(where, fields, "pull", str, "")
         if pull not in ("", "up", "down"):
             raise ValueError("%s: pull %s is neither up nor down" % (where, pull))
         if pull:
             options["pull"] = pull
-        inverted = _devload.field(where, fields, "inverted", bool, False)
+        inverted = _devfield.field(where, fields, "inverted", bool, False)
         return (kind, name, options, 1 if inverted else 0), 1, False, 1, 1, 0
     options = {}
     if kind == "pwm":
-        options["freq"] = _devload.number(where, fields, "frequency", 1, 40000000, default=1000)
+        options["freq"] = _devfield.number(where, fields, "frequency", 1, 40000000, default=1000)
     return ((kind, name, options, 0), 2, False) + _rare.scaled(where, fields, _FULL)

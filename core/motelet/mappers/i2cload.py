@@ -23,7 +23,7 @@ of a chip:
 
 from motelet import borrow
 
-_devload = borrow("devload")
+_devfield = borrow("devfield")
 _rare = borrow("mappers.directrare")
 
 CHIPS = ("bme280", "ads1115")
@@ -33,8 +33,8 @@ def bus(device, keys):
     """The key of the bus that `device` is on, while those of `keys` are in use. ValueError."""
     where = device.id
     config = device.config.get("configData") or {}
-    name = _devload.field(where, config, "bus", str)
-    frequency = _devload.number(where, config, "frequency", 1000, 3400000, default=100000)
+    name = _devfield.field(where, config, "bus", str)
+    frequency = _devfield.number(where, config, "frequency", 1000, 3400000, default=100000)
     key = "i2c", name, frequency
     for other in keys:
         if other[:2] == key[:2] and other != key:
@@ -55,20 +55,20 @@ def attach(driver, device, devices):
     config = device.config.get("configData") or {}
     # 0x00-0x07 and 0x78-0x7f are reserved (UM10204, section 3.1.12).
     address = integer(where, config, "address", 0x08, 0x77)
-    chip = _devload.field(where, config, "chip", str, "")
+    chip = _devfield.field(where, config, "chip", str, "")
     if chip and chip not in CHIPS:
         raise ValueError("%s: unknown chip %s, there are %s" % (where, chip, ", ".join(CHIPS)))
-    size = _devload.number(where, config, "registerSize", 1, 2, default=1)
-    endianness = _devload.field(where, config, "endianness", str, "big")
+    size = _devfield.number(where, config, "registerSize", 1, 2, default=1)
+    endianness = _devfield.field(where, config, "endianness", str, "big")
     if endianness not in ("big", "little"):
         raise ValueError("%s: endianness %s is neither big nor little" % (where, endianness))
 
     def register(where, fields, prop):
-        width = _devload.number(where, fields, "width", 1, 32, default=1)
+        width = _devfield.number(where, fields, "width", 1, 32, default=1)
         if width > 8 and prop.type not in ("STRING", "BYTES"):
             raise ValueError("%s: width %d is not possible for type %s" % (where, width, prop.type))
         number = integer(where, fields, "register", 0, 256**size - 1)
-        signed = _devload.field(where, fields, "signed", bool, False)
+        signed = _devfield.field(where, fields, "signed", bool, False)
         return (number, width, signed) + _rare.scaled(where, fields)
 
     made = None
@@ -86,7 +86,7 @@ def attach(driver, device, devices):
 
 def integer(where, fields, key, low, high):
     """The whole number `key`, low..high, also as a text in hexadecimal. ValueError."""
-    value = _devload.field(where, fields, key, (int, str))
+    value = _devfield.field(where, fields, key, (int, str))
     try:
         number = int(value, 16 if value.lower().startswith("0x") else 10) if isinstance(value, str) else value
     except ValueError:

@@ -24,9 +24,9 @@ from motelet import borrow
 from motelet.cbor import Reader
 from motelet.device import Spec
 
-_devload = borrow("devload")
-_field = _devload.field
-_number = _devload.number
+_devfield = borrow("devfield")
+_field = _devfield.field
+_number = _devfield.number
 
 _TIMEOUT_MS_DEFAULT = const(1000)
 _TIMEOUT_MS_MAX = const(60000)
@@ -93,7 +93,7 @@ def attach(driver, device, devices):
         if spec.visitor:
             visitor = _visitor(prop, at)
             spec = Spec(*spec[:3], visitor, *spec[4:])
-            prop.spec = _devload.share(spec, devices)
+            prop.spec = _devfield.share(spec, devices)
             at += visitor[3]
             driver.tx += bytes(max(visitor[3] + 16 - len(driver.tx), 0))
             driver.rx += bytes(max(visitor[3] + 32 - len(driver.rx), 0))

@@ -13,7 +13,7 @@ from binascii import unhexlify
 
 from motelet import borrow
 
-_devload = borrow("devload")
+_devfield = borrow("devfield")
 _rare = borrow("mappers.directrare")
 
 _FAMILY = 0x28
@@ -22,7 +22,7 @@ _STEPS = 16  # a degree
 
 def bus(device, keys):
     """The key of the wire that `device` is on. ValueError."""
-    return "onewire", _devload.field(device.id, device.config.get("configData") or {}, "bus", str)
+    return "onewire", _devfield.field(device.id, device.config.get("configData") or {}, "bus", str)
 
 
 def driver(key):
@@ -34,7 +34,7 @@ def driver(key):
 
 def attach(driver, device, devices):
     """Pack device.config and each visitor (see `onewire`). ValueError."""
-    text = _devload.field(device.id, device.config.get("configData") or {}, "rom", str)
+    text = _devfield.field(device.id, device.config.get("configData") or {}, "rom", str)
     try:
         rom = unhexlify(text)
     except ValueError:

@@ -22,9 +22,9 @@ from micropython import const
 from motelet import borrow
 from motelet.device import Spec
 
-_devload = borrow("devload")
-_field = _devload.field
-_number = _devload.number
+_devfield = borrow("devfield")
+_field = _devfield.field
+_number = _devfield.number
 _TEXT_MAX = const(64)  # bytes of a request or a pattern
 _SIZE_MAX = const(120)
 
