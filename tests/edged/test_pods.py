@@ -182,9 +182,9 @@ def test_what_a_board_cannot_run_stays_pending_and_says_so(world: PodWorld) -> N
 
 
 def test_init_containers_come_first(world: PodWorld) -> None:
-    mount = [{"name": "work", "mountPath": "/work"}, {"name": "code", "mountPath": "/app"}]
+    mount = [{"name": "work", "mountPath": "/scratch"}, {"name": "code", "mountPath": "/app"}]
     init = {"name": "prepare", "image": "micropython", "command": ["prepare"], "volumeMounts": mount}
-    source = "async def main(context):\n    print(context.open('/work/a').read())\n"
+    source = "async def main(context):\n    print(context.open('/scratch/a').read())\n"
     objects = pod(
         "staged",
         source,
@@ -194,7 +194,7 @@ def test_init_containers_come_first(world: PodWorld) -> None:
         volumes=[{"name": "work", "emptyDir": {}}],
     )
     objects[0]["data"]["prepare.py"] = (
-        "async def main(context):\n    with context.open('/work/a', 'w') as f:\n        f.write('ready')\n"
+        "async def main(context):\n    with context.open('/scratch/a', 'w') as f:\n        f.write('ready')\n"
     )
     world.apply(*objects)
     wait_for("it has ended", lambda: world.status("staged").get("phase") == "Succeeded")
