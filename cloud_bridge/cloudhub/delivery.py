@@ -108,7 +108,8 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """How many messages are under way or to be sent."""
-        return len(self._sent) + len(self._todo)
+        under_way = len(self._sent) + len(self._published)
+        return under_way + len(self._todo) + len(self._publications)
 
     def next_message(self) -> bytes | None:
         """The next message, numbered, made from the state of this moment; None when there is none now."""

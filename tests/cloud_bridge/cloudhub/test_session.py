@@ -827,3 +827,14 @@ def test_publications_are_bounded():
         payload = bytes(1025) if topic == "good" else b""
         with pytest.raises(ValueError, match=r"topic|payload"):
             session.publish(topic, payload, fates.append)
+
+
+def test_what_waits_for_the_board_is_counted():
+    session = opened(desired(a="1", b="1"), window=1)
+    assert session.waiting == 2  # one under way, one to be sent
+    tell(session, p.ACK, 1)
+    drain(session)
+    tell(session, p.ACK, 2)
+    assert session.waiting == 0
+    session.publish("a/b", b"x", lambda refusal: None)
+    assert session.waiting == 1
