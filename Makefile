@@ -32,13 +32,13 @@ demo: $(READY)
 test: $(READY)
 	@mkdir -p build
 	@$(BIN)/python -m motelet.tools.fetch mosquitto kubernetes
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report
 	@$(BIN)/coverage report --fail-under=100 --include='$(SANS_IO)'
 
 test-quick: $(READY)
 	@$(BIN)/python -m motelet.tools.fetch mosquitto
-	@$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m 'not slow' $(ARGS)
 
 torture: $(READY)
 	@rm -f build/torture.jsonl

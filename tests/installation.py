@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from build_folder import build_folder
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,12 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from motelet.tools import mpy
+from motelet.tools.freeport import free_ports
 from two_interpreters import NOTE_MISSING
 
 HOST = "127.0.0.1"
 SECONDS_MAX = 60
 HEAP = "160K"
-BUILD = Path(__file__).parents[1] / "build" / "micropython-boards"
+BUILD = build_folder("micropython-boards")
 BRIDGE = [sys.executable, "-m", "motelet.tools.cli", "bridge"]
 DAY = timedelta(days=1)
 
@@ -87,10 +88,7 @@ class Installation:
         self.folder = folder
         self.state = folder / "state"
         (folder / "manifests").mkdir(parents=True)
-        sockets = [socket.create_server((HOST, 0)) for _ in range(2)]
-        self.port, self.enrol_port = (each.getsockname()[1] for each in sockets)
-        for each in sockets:
-            each.close()
+        self.port, self.enrol_port = free_ports(2)
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [*BRIDGE, "--manifests", str(folder / "manifests"), "--state", str(self.state)]
         command += ["--listen", f"{HOST}:{self.port}", "--enrol", f"{HOST}:{self.enrol_port}", *options]

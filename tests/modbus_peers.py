@@ -5,7 +5,6 @@ import os
 import pty
 import queue
 import select
-import socket
 import tempfile
 import threading
 import tty
@@ -19,6 +18,8 @@ import interpreters
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
+
+from motelet.tools.freeport import free_port
 
 WAIT_S = 60  # a bound for what would hang
 GATEWAY = Path(__file__).parent / "mappers" / "gateway_side.py"
@@ -36,11 +37,6 @@ def unit(number: int, action: Any = None) -> SimDevice:
     bits = SimData(0, count=SIZE, values=False, datatype=DataType.BITS)
     registers = SimData(0, count=SIZE, values=0, datatype=DataType.REGISTERS)
     return SimDevice(number, simdata=([bits], [bits], [registers], [registers]), action=action)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Server:

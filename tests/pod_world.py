@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from build_folder import build_folder
 
 from motelet.tools import mpy
-from motelet.tools.bench.world import free_ports
+from motelet.tools.freeport import free_port
 
 DEADLINE_S = 40.0
 NODE = "board"
-BUILD = Path(__file__).parent.parent / "build" / "micropython-pods"
+BUILD = build_folder("micropython-pods")
 
 
 def wait_for(what: str, happened: Callable[[], Any]) -> Any:
@@ -36,7 +37,7 @@ class PodWorld:
         self.folder = folder
         self.manifests = folder / "manifests"
         self.manifests.mkdir(parents=True)
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self.bridge: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
         self.bridge_options: list[str] = []

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from build_folder import build_folder
 
 from motelet.tools import mpy
 
 HEAP = "128K"
 FILE_TIMEOUT_S = 300  # for all the tests of one file: a bound for the one that hangs, not a measurement
-BUILD = Path(__file__).parent.parent / "build" / "micropython-tests"
+BUILD = build_folder("micropython-tests")
 # What the test files share: whatever lies beside them and is no test and not pytest's.
 HELPERS = [
     path

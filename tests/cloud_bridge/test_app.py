@@ -24,6 +24,7 @@ from simulated_board import SimulatedBoard
 from cloud_bridge import app
 from cloud_bridge.identity.identity import Identity
 from motelet import protocol as p
+from motelet.tools.freeport import free_port
 
 RESOURCE = "default/device/lamp"
 COMMAND = [sys.executable, "-m", "motelet.tools.cli", "bridge"]
@@ -53,8 +54,7 @@ class Bridge:
     def __init__(self, folder, identity):
         self.folder = folder
         self.identity = identity
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.log = folder.parent / "log"
         self.context = client_context(identity, "board-1")
 

@@ -13,7 +13,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from motelet.tools.freeport import free_port
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
@@ -89,7 +90,7 @@ async def flap(boards: int, seconds: float, seed: int, folder: Path) -> list[flo
     peer = CloudHubPeer()
     cloud = await peer.start()
     peer.apply(model())
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--cloudcore", f"ws://127.0.0.1:{cloud}"]
     command += ["--cloudcore-state", str(folder), "--plain", "--listen", f"127.0.0.1:{port}"]
     with open(folder / "bridge.log", "wb") as log:
@@ -166,11 +167,6 @@ def _memory(pid: int) -> float:
     """MiB of RAM that the process has."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def growth(samples: list[float]) -> float:

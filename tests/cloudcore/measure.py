@@ -25,7 +25,7 @@ import cbor2
 from board_client import BoardClient
 from ca_peer import CaPeer
 from cloudhub_peer import CloudHubPeer
-from flapping import _free_port, _memory
+from flapping import _memory
 from peer_thread import PeerThread
 from simulated_board import SimulatedBoard
 
@@ -34,6 +34,7 @@ from cloud_bridge.identity.identity import Identity
 from motelet import protocol
 from motelet.tools.bench.figures import Figure, quantiles
 from motelet.tools.demo.system import NODE, System
+from motelet.tools.freeport import free_ports
 
 ROUNDS = 100
 LOOK_SECONDS = 0.001
@@ -88,7 +89,7 @@ async def sizes(folder: Path) -> list[Figure]:
     cloud = await peer.start(context=ca.context(required=True))
     identity = Identity(folder / "state")
     await asyncio.to_thread(Credentials(folder / "state" / "cloudcore").join, url, ca.token(), nodes)
-    port, enrol = _free_port(), _free_port()
+    port, enrol = free_ports(2)
     command = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--cloudcore", f"wss://127.0.0.1:{cloud}"]
     command += ["--state", str(folder / "state"), "--listen", f"127.0.0.1:{port}", "--name", "localhost"]
     with open(folder / "bridge.log", "wb") as log:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from world import LAMP, NODE, World
 
 from cloud_bridge.backends.cloudcore.mirror import Mirror
 from motelet import protocol
+from motelet.tools.freeport import free_port
 
 KILLED = """
 import os, sys
@@ -38,11 +38,6 @@ def start(folder, cloud, port, before=""):
     command = [sys.executable, "-c", code, "bridge", "--cloudcore", f"ws://127.0.0.1:{cloud}"]
     command += ["--cloudcore-state", str(folder), "--plain", "--listen", f"127.0.0.1:{port}"]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 async def connected(board, port):

@@ -14,6 +14,7 @@ import cbor2
 import interpreters
 import paho.mqtt.client as paho
 import pytest
+from build_folder import build_folder
 
 from motelet.tools import fetch, mpy
 from two_interpreters import NOTE_MISSING
@@ -21,13 +22,8 @@ from two_interpreters import NOTE_MISSING
 WAIT_S = 20  # a bound for what would hang
 GATEWAY = Path(__file__).parent / "gateway_side.py"
 HEAP = "160K"
-BUILD = Path(__file__).parents[2] / "build" / "micropython-eventbus"
+BUILD = build_folder("micropython-eventbus")
 DEV = "$hw/events/device/default/dev1/"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def device(*names: str) -> str:

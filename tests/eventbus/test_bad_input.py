@@ -7,7 +7,9 @@ from typing import Any
 
 import interpreters
 import pytest
-from peers import DEV, WAIT_S, Application, free_port, gateway
+from peers import DEV, WAIT_S, Application, gateway
+
+from motelet.tools.freeport import free_port
 
 NODEV = DEV.replace("dev1", "nodev")
 RESULT = "$hw/events/device/+/+/twin/+/result"

@@ -8,9 +8,10 @@ from pathlib import Path
 import interpreters
 import pytest
 import umqtt_source
-from peers import BUILD, DEV, HEAP, WAIT_S, Application, free_port, gateway
+from peers import BUILD, DEV, HEAP, WAIT_S, Application, gateway
 
 from motelet.tools import mpy
+from motelet.tools.freeport import free_port
 
 TOPICS = ("$hw/events/device/+/+/twin/+/+", "$hw/events/node/+/membership/get/result")
 CLIENTS = 6

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import interpreters
 import pytest
-from peers import DEV, Application, free_port, gateway, mosquitto
+from peers import DEV, Application, gateway, mosquitto
+
+from motelet.tools.freeport import free_port
 
 TOPICS = (
     "$hw/events/device/+/+/twin/+/+",

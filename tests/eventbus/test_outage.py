@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from installation import BRIDGE, HOST, Process, micropython, wait_for
-from peers import DEV, Application, free_port, mosquitto
+from peers import DEV, Application, mosquitto
 
+from motelet.tools.freeport import free_port
 from motelet.uploads import UPLOADS_MAX
 
 pytestmark = pytest.mark.slow

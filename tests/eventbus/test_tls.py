@@ -9,7 +9,9 @@ import certificates
 import interpreters
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from peers import DEV, WAIT_S, Application, free_port, gateway, mosquitto
+from peers import DEV, WAIT_S, Application, gateway, mosquitto
+
+from motelet.tools.freeport import free_port
 
 TOPICS = ("$hw/events/device/+/+/twin/+/+", "$hw/events/node/+/membership/get/result")
 UPDATE = {"event_id": "1", "twin": {"temperature": {"actual": {"value": "1"}}}}

@@ -16,6 +16,7 @@ from typing import Any
 
 import cbor2
 import pytest
+from build_folder import build_folder
 from cddl_verifier import Validator
 from peers import Application
 from pymodbus.client import ModbusTcpClient
@@ -27,7 +28,7 @@ from motelet.tools.bench import world
 from motelet.tools.demo.twins import Reader, Twin
 from two_interpreters import NOTE_MISSING
 
-BUILD = Path(__file__).parents[2] / "build" / "micropython-whole"
+BUILD = build_folder("micropython-whole")
 HEAP = "144K"  # of objects of 64 bits: some 80 KiB on a board
 DEADLINE_S = 60.0
 GRAMMAR = Path(motelet.__file__).resolve().parent / "protocol.cddl"

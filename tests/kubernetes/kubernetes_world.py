@@ -23,7 +23,8 @@ from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.identity.identity import Identity
 from motelet import protocol
-from motelet.tools.kubernetes.cluster import Cluster, free_port
+from motelet.tools.freeport import free_port
+from motelet.tools.kubernetes.cluster import Cluster
 
 DEPLOY = Path(cloud_bridge.__file__).parent / "deploy"
 GROUP = "/apis/devices.kubeedge.io/v1beta1"

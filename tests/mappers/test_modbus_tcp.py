@@ -11,8 +11,10 @@ from contextlib import contextmanager
 
 import interpreters
 import pytest
-from modbus_peers import COIL, DISCRETE, HOLDING, INPUT, WAIT_S, Server, device, free_port, gateway, prop
+from modbus_peers import COIL, DISCRETE, HOLDING, INPUT, WAIT_S, Server, device, gateway, prop
 from pymodbus.client import ModbusTcpClient
+
+from motelet.tools.freeport import free_port
 
 TYPES = ModbusTcpClient.DATATYPE
 both = pytest.mark.parametrize("interpreter", interpreters.NAMES)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from motelet.tools.bench import interpreters, world
 from motelet.tools.bench.figures import Figure
 from motelet.tools.cli import UserError
+from motelet.tools.freeport import free_port
 
 MESSAGES = 10000
 WINDOW = 8  # messages under way: fewer than any broker here has room for, so that none is dropped
@@ -22,11 +23,11 @@ TOPIC = b"bench/messages"
 def measure() -> Iterator[Figure]:
     """`broker.messages_per_s.*` at QoS 0, one sender and one receiver, and `broker.heap_bytes` at 32 bits."""
     folder = world.fresh("broker")
-    (port,) = world.free_ports(1)
+    port = free_port()
     with world.mosquitto(folder, port):
         yield _rate("mosquitto", port)
     for interpreter in ("cpython", "micropython"):
-        (port,) = world.free_ports(1)
+        port = free_port()
         config = folder / "gateway.json"
         link = {"host": world.HOST, "port": 1, "path": f"/motelet/v1/{world.NODE}"}  # nobody is there
         store = {"path": str(folder / f"{interpreter}.img"), "size": 262144}

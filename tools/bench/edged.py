@@ -19,6 +19,7 @@ from motelet.tools import mpy
 from motelet.tools.bench import interpreters, world
 from motelet.tools.bench.figures import Figure, quantiles
 from motelet.tools.cli import UserError
+from motelet.tools.freeport import free_port
 from motelet.tools.kubernetes.cluster import Cluster
 
 ROUNDS = 30
@@ -53,7 +54,7 @@ def _latencies() -> Iterator[Figure]:
         cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
         cluster.start_controller_manager("node-lifecycle-controller")
         cluster.start_scheduler()
-        (port,) = world.free_ports(1)
+        port = free_port()
         bridge = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--kubernetes", "--plain"]
         bridge += ["--kubeconfig", str(cluster.kubeconfig()), "--listen", f"{world.HOST}:{port}"]
         bridge += ["--control", str(folder / "control")]

@@ -29,6 +29,7 @@ from motelet import protocol
 from motelet.tools.bench import interpreters, world
 from motelet.tools.bench.figures import Figure
 from motelet.tools.cli import UserError
+from motelet.tools.freeport import free_ports
 
 HANDSHAKES = 30
 ENROLMENTS = 10
@@ -148,7 +149,7 @@ class Bridge:
     def __init__(self, folder: Path, tls: bool) -> None:
         self.folder = folder
         self.state = folder / "state"
-        self.port, self.enrol_port = world.free_ports(2)
+        self.port, self.enrol_port = free_ports(2)
         self.addresses = {"host": HOST, "port": self.port, "enrol_port": self.enrol_port}
         manifests = folder / "manifests"
         manifests.mkdir(parents=True)

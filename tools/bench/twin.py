@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from motelet.tools.bench import interpreters, world
 from motelet.tools.bench.figures import Figure, quantiles
 from motelet.tools.cli import UserError
+from motelet.tools.freeport import free_ports
 
 UPDATES = 1000
 SUSTAINED = 4000
@@ -157,7 +158,7 @@ def _gateway(config: Path, port: int) -> Iterator[None]:
 def _world(name: str, broker: str) -> Iterator[tuple[int, Path, Path]]:
     """Bridge and broker: -> port of the broker, file of the gateway's configuration, folder of all files."""
     folder = world.fresh(name)
-    mqtt_port, bridge_port = world.free_ports(2)
+    mqtt_port, bridge_port = free_ports(2)
     with ExitStack() as stack:
         mqtt: dict[str, Any] = {"mqttMode": 0, "broker": {"host": world.HOST, "port": mqtt_port}}
         if broker == "mosquitto":

@@ -29,6 +29,7 @@ from cloud_bridge.identity.identity import Identity
 from motelet.tools import fetch
 from motelet.tools.bench.interpreters import ROOT
 from motelet.tools.cli import UserError
+from motelet.tools.freeport import free_ports
 
 DEVICES = 10
 PROPERTIES = 5
@@ -212,15 +213,6 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that are free now; held all together for a moment, so that they differ."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _model() -> dict[str, Any]:

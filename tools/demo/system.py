@@ -31,6 +31,7 @@ from motelet.tools.demo.edit import Step, edit_file
 from motelet.tools.demo.processes import Process, stop_all
 from motelet.tools.demo.thermostat import HOST, ThermostatClient
 from motelet.tools.demo.twins import Reader, Twin
+from motelet.tools.freeport import free_ports
 
 NODE = "demo-gateway"
 DEVICE = "thermostat"
@@ -66,7 +67,7 @@ class System:
         self.bridge = Process("bridge", self.folder)
         self.gateway = Process("gateway", self.folder)
         self.processes = (self.thermostat, self.bridge, self.gateway)
-        self.thermostat_port, self.bridge_port, self.enrol_port = _free_ports(3)
+        self.thermostat_port, self.bridge_port, self.enrol_port = free_ports(3)
         self.registers = ThermostatClient(self.thermostat_port)
         self._reader = Reader(self.manifests)
         self.started = 0.0
@@ -240,12 +241,3 @@ def _modified(path: Path) -> float:
 
 def _unquoted(value: str) -> str:
     return str(json.loads(value)) if value.startswith('"') else value
-
-
-def _free_ports(count: int) -> list[int]:
-    """TCP ports that are free now; held all together for a moment, so that they differ."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -7,7 +7,6 @@ what the test makes them. etcd does not wait for the disk, for nothing here outl
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from motelet.tools.freeport import free_port
 from motelet.tools.kubernetes import components
 from motelet.tools.kubernetes.pki import ClusterCA
 
@@ -215,11 +215,3 @@ class Cluster:
         except (OSError, urllib.error.HTTPError):
             return False
         return True
-
-
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
