@@ -7,7 +7,8 @@ from asyncio import sslproto
 import cbor2
 import pytest
 from board_client import BoardClient, client_context, server_of, until
-from memory_backend import MemoryBackend, device, model
+from bridge_world import Bridge
+from memory_backend import device
 from simulated_board import SimulatedBoard
 from websockets.exceptions import InvalidStatus
 
@@ -15,15 +16,14 @@ from cloud_bridge import gate
 from cloud_bridge.backends.base import DEVICE, NODE, Key
 from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub import tls as tls_module
-from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED, Session
 from cloud_bridge.cloudhub.tls import certificate_peer
-from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.identity.identity import Identity
 from cloud_bridge.peer import Peer, RequestError
 from motelet import protocol as p
 
 MINE, THEIRS = "default/device/lamp", "default/device/other"
+OTHERS = [device("other", nodeName="board-2")]
 
 
 class Guard:
@@ -54,27 +54,6 @@ class Guard:
         return Peer(node, "ff", 0, 1), b"a new certificate"
 
 
-class Bridge:
-    def __init__(self, context=None, guard=None):
-        self.backend = MemoryBackend()
-        self.backend.put(model(), device(), device("other", nodeName="board-2"))
-        self.controller = DeviceController(self.backend)
-        self.controller.start()
-        self.guard = guard
-        self.hub = CloudHub(self.controller, self.backend.nodes, context, guard, tell=self.backend.tell)
-
-    async def __aenter__(self):
-        self.port = await self.hub.start("localhost", 0)
-        self._tasks = [asyncio.create_task(part.run()) for part in (self.controller, self.hub)]
-        return self
-
-    async def __aexit__(self, *_):
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        await self.hub.stop()
-
-
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory):
     return Identity(tmp_path_factory.mktemp("state"))
@@ -93,7 +72,7 @@ def connected(identity, context, monkeypatch, caplog):
 
     def run(scenario, **info):
         async def whole():
-            async with Bridge(context, Guard()) as bridge:
+            async with Bridge(context, Guard(), OTHERS) as bridge:
                 board = SimulatedBoard()
                 async with BoardClient(board, bridge.port, client_context(identity, "board-1")) as client:
                     board.out.clear()
@@ -258,7 +237,7 @@ def test_of_two_boards_with_one_name_the_newer_certificate_wins_and_an_event_say
     older, newer = (client_context(identity, "board-1") for _ in range(2))
 
     async def run():
-        async with Bridge(context, Guard()) as bridge:
+        async with Bridge(context, Guard(), OTHERS) as bridge:
             async with BoardClient(SimulatedBoard(), bridge.port, older) as first:
                 await first.until(lambda: first.board.synced)
                 async with BoardClient(SimulatedBoard(), bridge.port, newer) as second:

@@ -6,7 +6,8 @@ import ssl
 
 import cbor2
 import pytest
-from board_client import SERVER_NAMES, BoardClient, client_context, server_of, until
+from board_client import SERVER_NAMES, client_context, server_of, until
+from bridge_world import Bridge
 from certificates import Authority as AnyAuthority
 from certificates import new_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -26,37 +27,6 @@ from cloud_bridge.identity.identity import Identity
 from motelet import protocol as p
 
 RESOURCE = "default/device/lamp"
-
-
-class Bridge:
-    """CloudHub on a free port with a backend in memory; plain, so that a test may be any node."""
-
-    def __init__(self, context=None):
-        self.backend = MemoryBackend()
-        self.backend.put(device(), model())
-        self.controller = DeviceController(self.backend)
-        self.controller.start()
-        self.hub = CloudHub(self.controller, self.backend.nodes, context)
-        self.context = context
-
-    async def __aenter__(self):
-        self.port = await self.hub.start("localhost", 0)
-        self._tasks = [asyncio.create_task(part.run()) for part in (self.controller, self.hub)]
-        return self
-
-    async def __aexit__(self, *_):
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        await self.hub.stop()
-        assert all(task.cancelled() for task in self._tasks)
-
-    def board(self, board=None, node="board-1", **options):
-        path = {} if self.context else {"path": f"{p.PATH}/{node}"}
-        return BoardClient(board or SimulatedBoard(), self.port, **path | options)
-
-    def link(self, node="board-1"):
-        return self.hub._links[node]
 
 
 def scenario(function):
