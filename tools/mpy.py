@@ -49,6 +49,7 @@ UNITS = {
     "motelet/mappers/seldom.py": ["motelet/desired.py"],
     _EVENTBUS: ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
 }
+_INPUT = ""  # in the record of a build: the digest of what it was made of
 TYPED = ("motelet/debug.py",)  # whose functions people type
 # Files that speak with the platform's own code, whose names they must use.
 _FOREIGN = ("motelet/ports/", "motelet/aiohost.py", "wasm/")
@@ -149,15 +150,20 @@ def build(
     """
     files = {inner: source.read_text(encoding="utf-8") for source, inner in sources(ports)}
     files |= {inner: source.read_text(encoding="utf-8") for inner, source in (beside or {}).items()}
+    record = destination / "build.json"
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    after = {_INPUT: _digest(files, opt_level, short, merged and UNITS, sorted(beside or ()))}
+    made = before.keys() - {_INPUT}
+    if before.get(_INPUT) == after[_INPUT] and all(
+        (destination / inner).with_suffix(".mpy").exists() for inner in made
+    ):
+        return 0
     if short or (short is None and opt_level == BOARD_OPT_LEVEL):
         texts, names = _shortened(
             files, {*(beside or ()), *TYPED} & files.keys(), _units(files) if merged else {}
         )
     else:
         texts, names = files, {}
-    record = destination / "build.json"
-    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    after = {}
     compiled = 0
     for inner, text in texts.items():
         target = (destination / inner).with_suffix(".mpy")
@@ -165,11 +171,18 @@ def build(
         if before.get(inner) != after[inner] or not target.exists():
             compile_text(text, target, _shown_as(inner, opt_level), opt_level)
             compiled += 1
-    for inner in before.keys() - after.keys():
+    for inner in made - after.keys():
         (destination / inner).with_suffix(".mpy").unlink(missing_ok=True)
     record.write_text(json.dumps(after, indent=1), encoding="utf-8")
     (destination / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     return compiled
+
+
+def _digest(files: Mapping[str, str], *options: object) -> str:
+    """Of all that decides what `build` makes: sources, options, and the programs that give them form."""
+    tools = [Path(each.__file__ or "").read_bytes() for each in (fold, hoist, merge, shorten)]
+    whole = repr((sorted(files.items()), options, Path(__file__).read_bytes(), tools))
+    return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def _units(files: Collection[str]) -> merge.Units:

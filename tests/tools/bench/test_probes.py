@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from motelet.tools import cli, mpy
-from motelet.tools.bench import interpreters, ledger, memory, store
+from motelet.tools.bench import broker, interpreters, ledger, memory, store
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,10 +17,16 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what the tests of this module build: most of it is the same."""
+    return tmp_path_factory.mktemp("bench")
+
+
 @pytest.fixture(autouse=True)
-def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Keep what the tests build away from what the bench builds."""
-    monkeypatch.setattr(interpreters, "ROOT", tmp_path / "bench")
+    monkeypatch.setattr(interpreters, "ROOT", folder)
 
 
 def test_the_ledger_has_three_lines_a_module() -> None:
@@ -55,6 +61,11 @@ def test_the_store_stays_within_its_budget_of_flash_and_memory() -> None:
     assert 0 < figures["kv.erases_per_update"] <= 0.036
     assert 5 < figures["kv.index_bytes_per_key"] <= 8
     assert 0 < figures["kv.put_us.p50"] <= figures["kv.put_us.p99"] and figures["kv.mount_ms"] > 0
+
+
+def test_the_internal_broker_has_its_price_at_a_boards_sizes() -> None:
+    figures = {figure.name: figure.value for figure in broker._heap()}
+    assert 5000 < figures["broker.heap_bytes.empty"] < figures["broker.heap_bytes"] < 32000
 
 
 def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
