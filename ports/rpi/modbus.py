@@ -4,10 +4,12 @@ Properties lie in the registers, and are written, as `motelet.mappers.modbus` sa
 is pymodbus'. One request at a time, without its retries: the mapper has its own.
 """
 
+import select
+import time
 from types import SimpleNamespace
 
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
-from pymodbus.exceptions import ModbusException
+from pymodbus.exceptions import ConnectionException, ModbusException
 
 from motelet import borrow
 from motelet.mappers import direct, modbus
@@ -97,6 +99,40 @@ class TcpDriver(direct.Driver):
             self.rx[:size] = bits.to_bytes(size, "little")
 
 
+class SerialClient(ModbusSerialClient):
+    """Has an answer when its last byte is there, and keeps the silence that Modbus wants before a request.
+
+    pymodbus' own takes an answer for whole when a look after some more characters finds nothing new: a fifth
+    of an exchange at 9,600 baud; at 115,200 its next request may come too early.
+    """
+
+    def __init__(self, path, baudrate, **options):
+        super().__init__(path, baudrate=baudrate, **options)
+        # MODBUS over Serial Line V1.02, 2.5.1.1: 3.5 characters of 11 bits, or 1.75 ms if that is longer.
+        self._silence_s = max(38.5 / baudrate, 0.00175)
+        self._heard = 0.0
+
+    def send(self, request, addr=None):
+        time.sleep(max(self._heard + self._silence_s - time.monotonic(), 0))
+        return super().send(request, addr)
+
+    def recv(self, size):
+        """What has come, at least a byte; b"" when nothing comes within the timeout."""
+        del size  # it is never known: the framer tells when a frame is whole
+        line = self.socket
+        poll = select.poll()
+        poll.register(line.fileno(), select.POLLIN)
+        try:
+            if not poll.poll(self.comm_params.timeout_connect * 1000):
+                return b""
+            data = line.read(max(line.in_waiting, 1))
+        except OSError as error:
+            self.close()
+            raise ConnectionException(str(error)) from error
+        self._heard = time.monotonic()
+        return data
+
+
 class RtuDriver(TcpDriver):
     """One serial line. `key` is (path, baud rate, parity, stop bits)."""
 
@@ -105,4 +141,4 @@ class RtuDriver(TcpDriver):
     def client(self):
         """A client of pymodbus for the bus."""
         path, baud_rate, parity, stop_bits = self.key
-        return ModbusSerialClient(path, baudrate=baud_rate, parity=parity, stopbits=stop_bits, retries=0)
+        return SerialClient(path, baud_rate, parity=parity, stopbits=stop_bits, retries=0)

@@ -28,6 +28,12 @@ class Clock:
     def ticks_ms(self):
         return time.monotonic_ns() // 1000000 % _PERIOD
 
+    def ticks_us(self):
+        return time.monotonic_ns() // 1000 % _PERIOD
+
+    def sleep_us(self, us):
+        time.sleep(us / 1000000)
+
     def ticks_diff(self, a, b):
         return (a - b + _HALF) % _PERIOD - _HALF
 

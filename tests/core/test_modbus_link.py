@@ -344,24 +344,34 @@ def test_endless_noise_neither_stops_the_loop_nor_outlives_its_request():
     assert bench.driver.step() == CHANGED
 
 
-def test_rtu_requests_keep_their_distance():
+def test_rtu_requests_keep_their_distance_and_no_more():
     # 3.5 characters of 11 bits at 9600 baud are 4.01 ms, above 19200 baud it is 1.75 ms.
-    for baud_rate, gap_ms in ((9600, 5), (115200, 2)):
+    for baud_rate, gap_us in ((9600, 4010), (115200, 1750)):
         bench = Bench({"serialPort": "/dev/ttyS0", "baudRate": baud_rate, "slaveID": 17}, HR)
+        bench.ask()
+        bench.clock.sleep_us(777)
+        bench.say(rtu(b"\x11\x03\x02\x00\x07"))
+        assert bench.driver.step() == CHANGED
+        heard = bench.clock.ticks_us()
+        bench.driver.begin(bench.props[0], None)
+        while not bench.port.far.unread:
+            assert bench.driver.step() is None
+            if not bench.port.far.unread:
+                assert 0 < bench.driver.wait() <= gap_us // 1000
+                bench.clock.advance(bench.driver.wait())
+        assert bench.clock.ticks_diff(bench.clock.ticks_us(), heard) == gap_us
+        assert bench.loop.step(0) == 1 and bench.loop.step(0) == 0  # it slept, the line being writable or not
+
+
+def test_an_rtu_line_that_was_long_silent_is_not_waited_for():
+    for minutes in (1, 10, 17, 18, 30):  # ticks of a microsecond go round in 18 minutes, their signs in nine
+        bench = Bench(RTU, HR)
         bench.ask()
         bench.say(rtu(b"\x11\x03\x02\x00\x07"))
         assert bench.driver.step() == CHANGED
-        bench.driver.begin(bench.props[0], None)
-        waited = 0
-        while not bench.port.far.unread:
-            assert bench.driver.step() is None
-            step = bench.driver.wait()
-            if not bench.port.far.unread:
-                assert 0 < step <= 6
-                bench.clock.advance(step)
-                waited += step
-        assert waited >= gap_ms
-        assert bench.loop.step(0) == 1 and bench.loop.step(0) == 0  # it slept, the line being writable or not
+        bench.clock.advance(minutes * 60000)
+        bench.ask()
+        assert bench.driver.wait() > 900
 
 
 # exception code, result, what it is called

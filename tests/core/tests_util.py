@@ -46,10 +46,11 @@ def heap_locked(function, *args):
 
 
 class Clock:
-    """A virtual clock with the ticks of MicroPython's `time`, wrap included; it moves by `advance` only."""
+    """A virtual clock with MicroPython's ticks, which wrap; only `advance` and `sleep_us` move it."""
 
     def __init__(self, start_ms=0, epoch_start_ms=1800000000000):
         self.now_ms = start_ms  # never wraps
+        self._us = 0  # past that
         self._epoch_offset_ms = epoch_start_ms - start_ms
 
     def advance(self, ms):
@@ -60,6 +61,14 @@ class Clock:
 
     def ticks_ms(self):
         return self.now_ms & (_PERIOD - 1)
+
+    def ticks_us(self):
+        return (self.now_ms * 1000 + self._us) & (_PERIOD - 1)
+
+    def sleep_us(self, us):
+        self._us += us
+        self.now_ms += self._us // 1000
+        self._us %= 1000
 
     def ticks_add(self, ticks, delta):
         return (ticks + delta) & (_PERIOD - 1)
