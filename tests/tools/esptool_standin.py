@@ -24,7 +24,7 @@ with (state / "calls").open("a") as calls:
 if not os.path.exists(port):
     sys.exit("could not open the port")
 content = bytearray(flash.read_bytes())
-print(f"Chip type:          {chip['chip']} (revision v0.4)\nDetected flash size: {chip['megabytes']}MB")
+print(f"Connected to {chip['chip']} on {port}:\nDetected flash size: {chip['megabytes']}MB")
 if verb == "erase-flash":
     content[:] = b"\xff" * size
 elif verb in ("write-flash", "verify-flash"):

@@ -26,7 +26,7 @@ ESPTOOL = [sys.executable, "-m", "esptool"]
 BAUD = 460800
 TRIES = 10  # broken connections in one run, before it is given up
 _PAUSE_S = 1.0
-_CHIP = re.compile(r"Chip (?:type:\s+|is )(ESP32(?:-[A-Z]\d+)?)")
+_CHIP = re.compile(r"Connected to (ESP32\S*) on ")  # its line "Chip type" names the package: ESP32-D0WDQ6
 _SIZE = re.compile(r"flash size: (\d+)MB")
 
 
@@ -70,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
         if not args.erase:
             _ask(args.yes, [piece.loses for piece in wrong])
         for piece in wrong:
-            while not _verified(port, image, piece):
-                _retried(port, _write(port, image, piece))
+            _retried(port, _write(port, image, piece))
+            if not _verified(port, image, piece):
+                raise UserError(f"{port}: the flash does not hold what was written to {piece.offset:#x}")
     print(f"{port}: MicroPython {image.version}; {len(wrong)} of {len(pieces)} files written, verified")
     return 0
 

@@ -1,4 +1,4 @@
-"""An ESP32 in its boot loader at the end of a PTY, for the real esptool to talk to.
+"""An ESP32 in its boot loader at the end of a PTY, for the real esptool to talk to, and firmware for it.
 
 It plays the loader in ROM and the one that esptool uploads (which is taken and not run), by Espressif's
 serial protocol (https://docs.espressif.com/projects/esptool, "Serial Protocol"): SLIP frames of direction,
@@ -18,6 +18,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from motelet.tools.image.partitions import Partition, read_csv
+from motelet.tools.lint import ROOT
+from motelet.tools.setup import firmware
+
+TABLE = ROOT / "boards" / "ESP32_GENERIC" / "partitions-stock.csv"
 SECTOR = 4096
 _END, _ESCAPE = b"\xc0", b"\xdb"
 _MAGIC_AT = 0x40001000
@@ -27,6 +32,37 @@ _SYNC, _READ, _WRITE, _SECURITY = 0x08, 0x0A, 0x09, 0x14
 _MEM_DATA, _MEM_END = 0x07, 0x06
 _BEGIN, _DATA, _MD5, _ERASE = 0x10, 0x11, 0x13, 0xD0
 _PLAIN = (0x0B, 0x0D, 0x0F, 0x05, 0x02, 0x04, 0x12)  # SPI parameters, baud rate, ..: taken as they come
+
+
+def table(partitions: dict[str, Partition]) -> bytes:
+    """ESP-IDF's binary form."""
+    return b"".join(
+        struct.pack(
+            "<2sBBII16sI",
+            b"\xaa\x50",
+            each.type,
+            each.subtype,
+            each.offset,
+            each.size,
+            each.label.encode(),
+            0,
+        )
+        for each in partitions.values()
+    )
+
+
+def firmware_file(path: Path, chip: str = "ESP32", version: str = "v1.26.0 on 2025-08-09") -> Path:
+    """A file with what is read of a firmware, and noise."""
+    offset = firmware.CHIPS[chip].offset
+    content = bytearray(bytes(range(256)) * 1024)
+    content[0] = 0xE9
+    content[12:14] = struct.pack("<H", firmware.CHIPS[chip].number)
+    entries = table(read_csv(TABLE))
+    at = 0x8000 - offset
+    content[at : at + len(entries) + 32] = entries + b"\xeb\xeb" + bytes(30)
+    content[0x20000:0x20020] = version.encode().ljust(32, b"\0")
+    path.write_bytes(content)
+    return path
 
 
 @dataclass(frozen=True)
@@ -50,16 +86,18 @@ CHIPS = {
 class Rom:
     """The board: `port` is there while its cable is. A context manager: inside it has power.
 
-    `pull` compressed blocks after which the cable is pulled for a while, once; `commands` counts what came.
+    Its cable is pulled for a while after so many compressed blocks of `pulls`; `commands` counts what came.
     """
 
-    def __init__(self, folder: Path, chip: str = "ESP32", megabytes: int = 4, pull: int = -1) -> None:
+    def __init__(
+        self, folder: Path, chip: str = "ESP32", megabytes: int = 4, pulls: tuple[int, ...] = ()
+    ) -> None:
         self.port = folder / "ttyUSB0"
         self.flash = bytearray(megabytes << 20)
         self.commands: dict[int, int] = {}
         self.pulled = 0
         self._chip = CHIPS[chip]
-        self._pull = pull
+        self._pulls = list(pulls)
         self._id = 0x40EF | (20 + megabytes.bit_length() - 1) << 16  # Winbond, size as a power of two
         self._registers = {_MAGIC_AT: self._chip.magic}
         self._stub = False
@@ -100,8 +138,8 @@ class Rom:
                 if len(frame) >= 8:
                     _, command, size, check = struct.unpack("<BBHI", frame[:8])
                     self._take(command, frame[8 : 8 + size], check)
-                if self._pull == 0:
-                    self._pull = -1
+                if self._pulls and self._pulls[0] == 0:
+                    del self._pulls[0]
                     self.pulled += 1
                     self._unplug()
                     time.sleep(0.3)
@@ -159,7 +197,8 @@ class Rom:
             self._at = self._erased = struct.unpack("<IIII", data[:16])[3]
         else:
             self._program(self._inflate.decompress(data[16:]))
-            self._pull -= self._pull > 0
+            if self._pulls:
+                self._pulls[0] -= 1
         return b""
 
     def _program(self, data: bytes) -> None:
