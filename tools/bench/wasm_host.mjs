@@ -104,7 +104,7 @@ async function main() {
   }
   const setting = JSON.stringify([probe, ...args]);
   // Not ".frozen": it holds Python versions of modules, such as binascii, that a board has in C.
-  mp.runPython(`import sys\nsys.path[:] = ["/standins", "/files", ".frozen"]\nsys.argv[:] = ${setting}`);
+  mp.runPython(`import sys\nsys.path[:] = ["/standins", "/files"]\nsys.argv[:] = ${setting}`);
   const module = mp.pyimport(probe);
   const step = "step" in module ? module.step : () => -1;
   let wait = step();
