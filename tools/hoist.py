@@ -19,21 +19,20 @@ _SAID_SIZE_MIN = 5  # characters of a text that is worth a call
 _SEPARATORS = "\n*/ "  # names that every MicroPython has
 
 
-def hoist(trees: Mapping[str, ast.Module], stay: Collection[str]) -> None:
+def hoist(trees: Mapping[str, ast.Module], stay: Collection[str], always: Collection[str] = ()) -> None:
     """Change in place the modules of `trees` (file name to syntax tree) that are only borrowed.
 
     Those are the ones that something borrows or that no import statement names; none of the files `stay` is.
-    A text that is a name elsewhere stays: the table has it anyway.
+    A text stays that is a name anyway: in its file, or in those of `always`, which every board keeps.
     """
     imported = {module for tree in trees.values() for module in _imports(tree)}
     imported -= {module for tree in trees.values() for module in _borrows(tree)}
     borrowed = {file for file in trees if file not in stay and module_name(file) not in imported}
-    names = set(ROM).union(*(_identifiers(tree) for tree in trees.values()))
-    names |= {part for file in trees for part in module_name(file).split(".")}
-    for file in trees.keys() - borrowed:
-        names |= set(_texts(trees[file]))
+    names = set(ROM)
+    for file in always:
+        names |= {*_identifiers(trees[file]), *_texts(trees[file])}
     for file in borrowed:
-        _hoist(trees[file], names)
+        _hoist(trees[file], names.union(_identifiers(trees[file]), module_name(file).split(".")))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -69,15 +68,21 @@ def _hoist(tree: ast.Module, names: Collection[str]) -> None:
     short = dict.fromkeys(text for text in _texts(tree) if 0 < len(text) <= _NAME_SIZE_MAX)
     texts = [text for text in short if text not in names and text.isascii()]
     separator = next((each for each in _SEPARATORS if not any(each in text for text in texts)), "")
-    if not separator or len(separator.join(texts)) <= _NAME_SIZE_MAX:
-        return  # they would be a name together
+    if not separator or not texts:
+        return
     taken = set(_identifiers(tree))
     free = (name for name in (*ROM, *(f"t{number}" for number in range(len(texts)))) if name not in taken)
     given = {text: next(free) for text in texts}
     _Replace(given).visit(tree)
+    together = separator.join(texts)
+    cut: ast.expr = ast.Call(
+        ast.Attribute(ast.Constant(together), "split", ast.Load()), [ast.Constant(separator)], []
+    )
+    if len(together) <= _NAME_SIZE_MAX:  # it would be a name itself
+        together += separator * _NAME_SIZE_MAX
+        cut = ast.parse(f"{together!r}.split({separator!r})[:{len(texts)}]", mode="eval").body
     targets = ast.Tuple([ast.Name(name, ast.Store()) for name in given.values()], ast.Store())
-    together = ast.Attribute(ast.Constant(separator.join(texts)), "split", ast.Load())
-    tree.body.insert(0, ast.Assign([targets], ast.Call(together, [ast.Constant(separator)], [])))
+    tree.body.insert(0, ast.Assign([targets], cut))
     ast.fix_missing_locations(tree)
 
 

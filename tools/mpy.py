@@ -207,7 +207,8 @@ def _shortened(
     merge.dissolve(trees)
     if _GATEWAY in units:
         hoist.lend(trees, _GATEWAY, units.keys() & {_EVENTBUS})
-    hoist.hoist(trees, foreign | set(beside))
+    always = {"motelet/__init__.py", _GATEWAY, _EVENTBUS} & trees.keys()
+    hoist.hoist(trees, foreign | set(beside), always if _GATEWAY in units else trees.keys())
     return {inner: ast.unparse(tree) for inner, tree in trees.items()}, names
 
 

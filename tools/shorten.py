@@ -46,6 +46,9 @@ class _Names:
         self.functions: set[str] = set()
         self.globals: set[str] = set()
         self.kept: set[str] = set()  # words of strings, modules
+        self.imported: set[str] = set()
+        self.arguments: set[str] = set()  # of functions
+        self.keywords: set[str] = set()  # arguments that a call names
         self._modules: set[str] = set()  # names of modules that are none of ours
         for node in ast.walk(tree):
             self._see(node)
@@ -60,6 +63,11 @@ class _Names:
         """The names that other files could use or must offer: all but the file's own private ones."""
         return {name for name in self.all if not (name.startswith("_") and name in self.defined)}
 
+    def met(self, keywords: set[str]) -> set[str]:
+        """Of those the ones that other files can come upon, which call arguments by the name `keywords`."""
+        shown = self.attributes | self.functions | self.classes.keys() | self.globals | self.imported
+        return self.offered() & (shown | self.keywords | self.arguments & keywords)
+
     def _see(self, node: ast.AST) -> None:
         match node:
             case ast.Name(id=name):
@@ -73,17 +81,22 @@ class _Names:
                         self.set_elsewhere.add(name)
             case ast.FunctionDef(name=name):
                 self.functions.add(name)
+                self.arguments |= _arguments(node)
                 self.defined |= {name} | _arguments(node)
                 self.all |= {name} | _arguments(node)
             case ast.ClassDef(name=name):
                 self.defined.add(name)
                 self.all.add(name)
                 self._see_class(node)
-            case ast.keyword(arg=str(name)) | ast.ExceptHandler(name=str(name)):
+            case ast.keyword(arg=str(name)):
+                self.all.add(name)
+                self.keywords.add(name)
+            case ast.ExceptHandler(name=str(name)):
                 self.all.add(name)
             case ast.ImportFrom(module=module, names=aliases):
                 self.kept |= set((module or "").split("."))
-                self.all |= {each for alias in aliases for each in (alias.name, alias.asname) if each}
+                self.imported |= {each for alias in aliases for each in (alias.name, alias.asname) if each}
+                self.all |= self.imported
             case ast.Import(names=aliases):
                 self.kept |= {part for alias in aliases for part in (alias.asname or alias.name).split(".")}
                 self._modules |= {alias.asname or alias.name for alias in aliases}
@@ -142,7 +155,8 @@ def plan(
     functions something else starts by name. The files of each of `units` will become one.
     """
     files = {file: _Names(tree) for file, tree in trees.items()}
-    stay = KEEP.union(*(each.kept for each in files.values()), *(files[file].offered() for file in foreign))
+    keywords = set().union(*(each.keywords for each in files.values()))
+    stay = KEEP.union(*(each.kept for each in files.values()), *(files[file].met(keywords) for file in foreign))
     stay |= {part for file in trees for part in re.split(r"[/.]", file)}
     starts = {each.name for file in entries for each in trees[file].body if isinstance(each, ast.FunctionDef)}
     stay |= {name for name in starts if not name.startswith("_")}
@@ -153,6 +167,7 @@ def plan(
     ]
     meets = _meetings(files.values(), names, together)
     in_use = stay.union(*(each.all for each in files.values())) - names
+    in_use |= set().union(*(files[file].all for file in foreign))
     files_of: dict[str, int] = {name: sum(name in each.all for each in files.values()) for name in names}
     short: dict[str, str] = {}
     # What meets the most is placed first, while there is most freedom.

@@ -17,12 +17,16 @@ def test_short_texts_of_borrowed_modules_are_cut_from_one() -> None:
         name: ast.parse(text) for name, text in {"motelet/load.py": BORROWED, "motelet/user.py": user}.items()
     }
     trees["motelet/kept.py"] = ast.parse(BORROWED)
-    hoist.hoist(trees, {"motelet/user.py"})
+    hoist.hoist(trees, {"motelet/user.py"}, ["motelet/kept.py"])
     assert ast.unparse(trees["motelet/kept.py"]) == ast.unparse(ast.parse(BORROWED))
-    assert "baudRate" in ast.unparse(trees["motelet/load.py"]), "one alone saves nothing"
+    assert ast.unparse(trees["motelet/load.py"]) == ast.unparse(ast.parse(BORROWED)), "all are kept anyway"
+    trees["motelet/kept.py"] = ast.parse("x = 'missing'")
+    hoist.hoist(trees, {"motelet/user.py"}, ["motelet/kept.py"])
+    text = ast.unparse(trees["motelet/load.py"])
+    assert text.startswith("abs, = 'baudRate\\n\\n"), "it must be too long to be a name itself"
+    assert text.partition("\n")[0].endswith(".split('\\n')[:1]")
     trees["motelet/load.py"] = ast.parse(BORROWED.replace("append", "dataBits"))
-    trees["motelet/kept.py"] = ast.parse("")
-    hoist.hoist(trees, {"motelet/user.py"})
+    hoist.hoist(trees, {"motelet/user.py"}, ["motelet/kept.py"])
     text = ast.unparse(trees["motelet/load.py"])
     assert text.startswith("abs, all = 'dataBits\\nbaudRate'.split('\\n')")
     namespace: dict[str, object] = {}
