@@ -156,7 +156,9 @@ def plan(
     """
     files = {file: _Names(tree) for file, tree in trees.items()}
     keywords = set().union(*(each.keywords for each in files.values()))
-    stay = KEEP.union(*(each.kept for each in files.values()), *(files[file].met(keywords) for file in foreign))
+    stay = KEEP.union(
+        *(each.kept for each in files.values()), *(files[file].met(keywords) for file in foreign)
+    )
     stay |= {part for file in trees for part in re.split(r"[/.]", file)}
     starts = {each.name for file in entries for each in trees[file].body if isinstance(each, ast.FunctionDef)}
     stay |= {name for name in starts if not name.startswith("_")}

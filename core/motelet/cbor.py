@@ -48,7 +48,7 @@ class Writer:
         # A memoryview refuses an assignment that would change its size, where a bytearray would shrink.
         self.buf = memoryview(buf)
         self.n = 0
-        self._double = bytearray(8)
+        self._scratch = bytearray(8)
 
     def _take(self, size):
         at = self.n
@@ -62,11 +62,18 @@ class Writer:
         if value > _UINT_MAX:
             _fail("integer over 64 bits", self.n)
         size = (value > 23) + (value > 0xFF) + (value > 0xFFFF) + (value > 0xFFFFFFFF)
-        at = self._take((1, 2, 3, 5, 9)[size])
-        self.buf[at] = major | (23 + size if size else value)
         if size:
-            # This writes an integer of more than 31 bits as it is; shifting it would make other integers.
-            pack_into((">B", ">B", ">H", ">I", ">Q")[size], self.buf, at + 1, value)
+            # Not by shifting: an integer of more than 31 bits would make others.
+            pack_into(">Q", self._scratch, 0, value)
+            value = 23 + size
+        self._put(major | value, 1 << size >> 1)
+
+    def _put(self, first, count):
+        # A byte, and the last `count` of the scratch.
+        at = self._take(1 + count)
+        self.buf[at] = first
+        for i in range(count):
+            self.buf[at + 1 + i] = self._scratch[8 - count + i]
 
     def value(self, value, depth=DEPTH_MAX):
         """Write None, bool, an int of -2**64 to 2**64 - 1, float, str, bytes-like, or a container of these.
@@ -81,13 +88,13 @@ class Writer:
         elif isinstance(value, float):
             # In the shortest of 16, 32 and 64 bits that keeps its value (RFC 8949, 4.2.1). Reading a float
             # back to compare it would make an object, so the bits of the double are looked at.
-            raw = self._double
+            raw = self._scratch
             pack_into(">d", raw, 0, value)
             exponent = ((raw[0] & 0x7F) << 4 | raw[1] >> 4) - 1023
             used = 52  # bits of the fraction down to its last 1: bit n lies 11 + n bits into the double
             while used and not raw[used + 11 >> 3] >> (4 - used & 7) & 1:
                 used -= 1
-            at = 2
+            power = 3  # of two: how many bytes
             # The smallest exponents are those of subnormals, with fewer bits. -1023: zero; 1024: inf, NaN.
             if (
                 used <= 10
@@ -96,11 +103,12 @@ class Writer:
                 or not used
                 and exponent < -1022
             ):
-                at = 0
+                power = 1
+                pack_into(">e", raw, 6, value)
             elif used <= 23 and used - 149 <= exponent <= 127:
-                at = 1
-            size = (3, 5, 9)[at]
-            pack_into((">Be", ">Bf", ">Bd")[at], self.buf, self._take(size), 0xF9 + at, value)
+                power = 2
+                pack_into(">f", raw, 4, value)
+            self._put(0xF8 + power, 1 << power)
         elif isinstance(value, dict) or isinstance(value, list) or isinstance(value, tuple):
             if not depth:
                 _fail("nested too deeply", self.n)
@@ -234,7 +242,7 @@ class Reader:
             kind = self.buf[self.pos] & 31
             self._head(major)
             if major == 7 and kind > 24:
-                return unpack_from((">e", ">f", ">d")[kind - 25], self.buf, at)[0]
+                return unpack_from(">d" if kind == 27 else ">f" if kind == 26 else ">e", self.buf, at)[0]
             if major == 6 or not 20 <= kind <= 22:
                 _fail("tag or simple value", self.pos - self._base)
             return None if kind == 22 else kind == 21
