@@ -33,6 +33,7 @@ from cloud_bridge.cloudhub.session import (
 from cloud_bridge.cloudhub.tls import certificate_peer
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
+from cloud_bridge.opened import forget_opening
 from cloud_bridge.peer import Guard, Peer, RequestError
 from cloud_bridge.resources import Controller, PublishError, Refusal
 from motelet import protocol
@@ -482,6 +483,7 @@ class CloudHub:
         assert isinstance(connection, _Connection)
         node = connection.node
         link = _Link(connection, self._controller, self._boards, self._guard, self._clock)
+        forget_opening(connection)
         connection.heard = link.told_time = asyncio.get_running_loop().time()
         self._take_over(link)
         _log.info("board connected", node=node, peer=connection.remote_address)

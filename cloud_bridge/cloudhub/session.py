@@ -104,21 +104,6 @@ class Session:
         self._renews = False
         self._renewing = False
         self._requested = False
-        self._handlers: Mapping[type, Callable[[Any], list[Output]]] = {
-            messages.Hello: self._hello,
-            messages.Have: self._have,
-            messages.Ack: self._ack,
-            messages.Nack: self._nack,
-            messages.BlobGet: self._blob_get,
-            messages.Name: self._name,
-            messages.RefReport: self._report,
-            messages.RefState: self._state,
-            messages.RawEvent: self._event,
-            messages.Csr: self._csr,
-            messages.RawNode: self._node,
-            messages.RawPod: self._pod,
-            messages.Log: lambda log: [log],
-        }
 
     @property
     def waiting(self) -> int:
@@ -133,7 +118,7 @@ class Session:
             message = messages.decode(data)
             if not self._opened and not isinstance(message, messages.Hello):
                 raise MessageError("the first message is not HELLO")
-            return self._handlers[type(message)](message)
+            return _HANDLERS[type(message)](self, message)
         except MessageError as error:
             self._refuse(error)
             return []
@@ -343,3 +328,20 @@ class Session:
             self.fail(f"{OUTPUT_QUEUE_MAX} answers were not read")
             return
         self._output.append(message)
+
+
+_HANDLERS: Mapping[type, Callable[[Session, Any], list[Output]]] = {
+    messages.Hello: Session._hello,
+    messages.Have: Session._have,
+    messages.Ack: Session._ack,
+    messages.Nack: Session._nack,
+    messages.BlobGet: Session._blob_get,
+    messages.Name: Session._name,
+    messages.RefReport: Session._report,
+    messages.RefState: Session._state,
+    messages.RawEvent: Session._event,
+    messages.Csr: Session._csr,
+    messages.RawNode: Session._node,
+    messages.RawPod: Session._pod,
+    messages.Log: lambda _, log: [log],
+}

@@ -9,7 +9,7 @@ from typing import Any
 from cloud_bridge.names import is_subdomain
 from cloud_bridge.peer import Peer
 
-READ_BUFFER_SIZE = 4096
+READ_BUFFER_SIZE = 2048
 """Bytes that asyncio reads at a time from a TLS connection, kept for each: its own choice is 256 KiB."""
 _NODE_PREFIX = "system:node:"
 _PEM_BEGIN = b"-----BEGIN "

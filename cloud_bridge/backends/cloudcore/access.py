@@ -26,6 +26,25 @@ class Access(Protocol):
         """Renew the certificate of the node if it is time; -> whether it was. Raises BackendError."""
 
 
+class _Connection(ssl.SSLObject):
+    """A connection that lets go of its certificate and key, 6 KiB, once CloudCore has seen them."""
+
+    after: ssl.SSLContext
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        self.context = self.after
+
+
+class _Contexts:
+    """What all nodes' connections are made from: `first` for the handshake, `after` for what follows."""
+
+    def __init__(self, ca: bytes) -> None:
+        self.ca = ca
+        self.first, self.after = verified(ca), verified(ca)
+        self.first.sslobject_class = _Connection
+
+
 class _NodeContext:
     """The TLS context of one node, as far as asyncio looks at it: one for all, with the node's certificate.
 
@@ -33,14 +52,16 @@ class _NodeContext:
     it was made, and making it has nothing to wait for.
     """
 
-    def __init__(self, shared: ssl.SSLContext, pair: Path) -> None:
-        self._shared = shared
+    def __init__(self, contexts: _Contexts, pair: Path) -> None:
+        self._contexts = contexts
         self._pair = pair
 
     def wrap_bio(self, *buffers: Any, **options: Any) -> ssl.SSLObject:
         """A new connection. Raises OSError."""
-        self._shared.load_cert_chain(self._pair)
-        return self._shared.wrap_bio(*buffers, **options)
+        self._contexts.first.load_cert_chain(self._pair)
+        connection = cast(_Connection, self._contexts.first.wrap_bio(*buffers, **options))
+        connection.after = self._contexts.after
+        return connection
 
 
 class CertificateAccess:
@@ -54,8 +75,7 @@ class CertificateAccess:
         self._credentials = Credentials(folder)
         self._url = url
         self._token_file = token_file
-        self._ca = b""
-        self._shared: ssl.SSLContext
+        self._contexts: _Contexts | None = None
 
     async def context(self, node: str) -> ssl.SSLContext | None:
         """TLS with the certificate of the node. Raises BackendError."""
@@ -69,9 +89,9 @@ class CertificateAccess:
         found: list[tuple[Path, bytes]] = []
         await self._blocking(lambda: found.append((self._credentials.pair(node), self._credentials.ca())))
         path, ca = found[0]
-        if ca != self._ca:
-            self._ca, self._shared = ca, verified(ca)
-        return cast(ssl.SSLContext, _NodeContext(self._shared, path))
+        if self._contexts is None or ca != self._contexts.ca:
+            self._contexts = _Contexts(ca)
+        return cast(ssl.SSLContext, _NodeContext(self._contexts, path))
 
     async def renew(self, node: str) -> bool:
         """Renew the certificate of the node if it is time. Raises BackendError."""

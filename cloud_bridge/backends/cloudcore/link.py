@@ -19,6 +19,7 @@ from cloud_bridge.backends.cloudcore.access import Access
 from cloud_bridge.backends.cloudcore.message import MESSAGE_SIZE_MAX, Message, MessageError
 from cloud_bridge.backends.cloudcore.session import Arrived, Session
 from cloud_bridge.logs import Log
+from cloud_bridge.opened import forget_opening
 
 PROJECT = "e632aba927ea4ac2b575ec1603d56f10"
 """KubeEdge's default project; CloudHub only passes it on."""
@@ -69,7 +70,6 @@ class Link:
         self._session: Session | None = None
         self._kicked = asyncio.Event()
         self._storing: set[asyncio.Task[None]] = set()
-        self._random = random.Random()
         self.error = ""
         """Why there is no connection."""
 
@@ -81,7 +81,7 @@ class Link:
             error = self.error = await self._connection()
             if time.monotonic() - began > GOOD_SECONDS:
                 wait = RETRY_SECONDS_MIN
-            pause = wait * self._random.uniform(0.5, 1.5)
+            pause = wait * random.uniform(0.5, 1.5)
             _log.warning(
                 "no session with CloudHub", node=self._node.name, error=error, again=f"{pause:.1f} s"
             )
@@ -101,7 +101,7 @@ class Link:
         """One connection from beginning to end; -> why it ended."""
         headers = {"node_id": self._node.name, "project_id": PROJECT, "ConnectionUse": "msg"}
         try:
-            async with connect(
+            socket = await connect(
                 self._url,
                 ssl=await self._access.context(self._node.name),
                 additional_headers=headers,
@@ -115,8 +115,12 @@ class Link:
                 max_size=MESSAGE_SIZE_MAX,
                 max_queue=QUEUE_MAX,
                 write_limit=WRITE_BYTES_MAX,
-            ) as socket:
+            )
+            forget_opening(socket)
+            try:
                 return await self._serve(socket)
+            finally:
+                await socket.close()
         except (OSError, WebSocketException, TimeoutError, BackendError) as error:
             return str(error) or type(error).__name__
 

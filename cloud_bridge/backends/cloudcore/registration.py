@@ -7,9 +7,10 @@ what CloudCore believes the board to hold is then in that mirror and not in this
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 from cloud_bridge.backends import nodebody
 from cloud_bridge.backends.cloudcore.message import INSERT, OK, PATCH, QUERY, UPDATE, code_of, error_of
@@ -30,6 +31,14 @@ CHECK_SECONDS = 10.0
 """How often it is looked whether something changed, and how long after a failure it is tried again."""
 REFUSALS_SHOWN = 8
 NOT_FOUND = 404
+
+
+class _Condition(NamedTuple):
+    """What is remembered of a condition of the Node: since when it has been so."""
+
+    type: str
+    status: str
+    lastTransitionTime: str  # noqa: N815 - Kubernetes' name
 
 
 class Registration:
@@ -63,10 +72,10 @@ class Registration:
         self._failed = failed
         self._refused = refused
         self._uid = ""
-        self._stored: Mapping[str, Any] = {}
+        self._stored: Sequence[_Condition] = ()
         self._lease: dict[str, Any] | None = None
         self._refusals: Mapping[str, str] = {}
-        self._told: Any = None
+        self._told = b""
         self._begin_due: float | None = self._now() + SETTLE_SECONDS
         self._lease_due = self._patch_due = self._check_due = 0.0
 
@@ -122,7 +131,7 @@ class Registration:
             )
             return
         status = node.get("status")
-        self._stored = status if isinstance(status, Mapping) else {}
+        self._stored = _conditions(status if isinstance(status, Mapping) else {})
         labels = nodebody.labels(self._node, self.board)
         said = {key: metadata.get("labels", {}).get(key) for key in labels}
         if said != labels or MIRROR not in (metadata.get("annotations") or {}):
@@ -168,12 +177,12 @@ class Registration:
 
     def _status(self) -> dict[str, Any]:
         now_ms = self._epoch_ms()
-        status = nodebody.status(self._node, self.board, self._stored, now_ms)
+        stored = [each._asdict() for each in self._stored]
+        status = nodebody.status(self._node, self.board, {"conditions": stored}, now_ms)
         shown = [f"{resource}: {why}" for resource, why in sorted(self._refusals.items())]
         more = f"; and {len(shown) - REFUSALS_SHOWN} more" if len(shown) > REFUSALS_SHOWN else ""
         message = "; ".join(shown[:REFUSALS_SHOWN]) + more
         reason = "Refused" if shown else "AllHeld"
-        stored = self._stored.get("conditions") or ()
         status["conditions"].append(
             nodebody.condition(ACCEPTED, not shown, reason, message, stored, now_ms, self.board.heard_ms)
         )
@@ -181,9 +190,8 @@ class Registration:
 
     def _patch(self, now: float) -> None:
         status = self._status()
-        told = json.dumps(
-            {**status, "conditions": [{**each, "lastHeartbeatTime": ""} for each in status["conditions"]]}
-        )
+        conditions = [{**each, "lastHeartbeatTime": ""} for each in status["conditions"]]
+        told = sha256(json.dumps({**status, "conditions": conditions}).encode()).digest()
         if told == self._told and now < self._patch_due:
             return
         self._patch_due = now + PATCH_SECONDS
@@ -191,7 +199,7 @@ class Registration:
         def answered(content: Any) -> None:
             error = "no answer" if content is UNANSWERED else _error(content)
             if not error:
-                self._told, self._stored = told, status
+                self._told, self._stored = told, _conditions(status)
             elif _gone(content):
                 self._failed("the Node was deleted")
             else:
@@ -246,6 +254,11 @@ class Registration:
                 "renewTime": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             },
         }
+
+
+def _conditions(status: Mapping[str, Any]) -> Sequence[_Condition]:
+    found = status.get("conditions") or ()
+    return [_Condition(*(str(each.get(key, "")) for key in _Condition._fields)) for each in found]
 
 
 def _metadata(body: Any) -> Mapping[str, Any]:

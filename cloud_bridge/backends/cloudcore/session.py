@@ -8,7 +8,6 @@ every five seconds meanwhile and sends no other: so it comes out once, however o
 """
 
 import uuid
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +25,7 @@ QUESTIONS_MAX = 1024
 """Questions without an answer yet."""
 OUTPUT_MAX = 4096
 """Messages that may wait to be sent; a CloudHub that reads none is given up."""
-ACKED_MAX = 64
+ACKED_MAX = 16
 """Messages acknowledged last, to know them when they come again."""
 
 Answer = Callable[[Any], None]
@@ -68,10 +67,10 @@ class Session:
         """Why the connection has to be closed; empty while there is no reason."""
         self._now = now
         self._epoch_ms = epoch_ms
-        self._output: deque[Message] = deque()
+        self._output: list[Message] = []  # a deque has room for 64 from the beginning, so 1 KiB
         self._questions: dict[str, _Question] = {}
         self._storing: dict[str, Message] = {}
-        self._acked: deque[str] = deque(maxlen=ACKED_MAX)
+        self._acked: list[str] = []
         self._keepalive_due = now()
 
     def receive(self, text: str | bytes) -> list[Output]:
@@ -95,7 +94,7 @@ class Session:
     def acknowledge(self, message: Message) -> None:
         """What came as `Arrived` is kept, or will never be: CloudHub may send the next."""
         if self._storing.pop(message.id, None) is not None:
-            self._acked.append(message.id)
+            self._acked = [*self._acked[1 - ACKED_MAX :], message.id]
             self._ack(message)
 
     def give_up(self, message: Message) -> None:
@@ -138,7 +137,7 @@ class Session:
 
     def data_to_send(self) -> str | None:
         """The next message for CloudHub, None when there is none now."""
-        return self._output.popleft().encode() if self._output else None
+        return self._output.pop(0).encode() if self._output else None
 
     def end(self) -> None:
         """The connection is gone: nothing that was asked will be answered."""
