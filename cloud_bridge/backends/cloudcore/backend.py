@@ -33,7 +33,7 @@ from cloud_bridge.backends.cloudcore import mirror
 from cloud_bridge.backends.cloudcore.access import Access
 from cloud_bridge.backends.cloudcore.link import Link
 from cloud_bridge.backends.cloudcore.message import Message
-from cloud_bridge.backends.cloudcore.mirror import Mirror
+from cloud_bridge.backends.cloudcore.mirror import Mirror, Statement
 from cloud_bridge.backends.cloudcore.node import EdgeNode, epoch_ms
 from cloud_bridge.backends.cloudcore.objects import Change, key_of, resource_of
 from cloud_bridge.backends.cloudcore.rules import Rules, TopicError
@@ -177,44 +177,22 @@ class CloudCore:
 
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         """Keep each change until CloudCore has confirmed it. What is not in the result is durable."""
-        failures: dict[Key, Exception] = {}
-        statements = []
-        touched = set()
-        for key, change in changes.items():
-            node = self._owner(key)
-            if node is None:
-                failures[key] = NoObjectError(str(key))
-                continue
-            statements.append(self._edge(node).merge(resource_of(key), change))
-            touched.add(node)
-        try:
-            await self._mirror.write(statements)
-        except BackendError as error:
-            return {key: failures.get(key, error) for key in changes}
-        for node in touched:
-            self._kick(node)
-        return failures
+
+        def merge(key: Key, node: str) -> Statement:
+            return self._edge(node).merge(resource_of(key), changes[key])
+
+        return await self._keep(changes, merge)
 
     async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
         """Keep each change until CloudCore has confirmed it. What is not in the result is durable."""
-        failures: dict[Key, Exception] = {}
-        statements = []
-        touched = set()
-        for key, change in changes.items():
-            node = self._owner(key)
-            known = self._union.known(key, node) if node else None
-            if node is None or known is None or known.uid != change.uid:
-                failures[key] = NoObjectError(str(key))
-                continue
-            statements.append(self._edge(node).merge_pod(resource_of(key), change))
-            touched.add(node)
-        try:
-            await self._mirror.write(statements)
-        except BackendError as error:
-            return {key: failures.get(key, error) for key in changes}
-        for node in touched:
-            self._kick(node)
-        return failures
+
+        def merge(key: Key, node: str) -> Statement | None:
+            known = self._union.known(key, node)
+            if known is None or known.uid != changes[key].uid:
+                return None
+            return self._edge(node).merge_pod(resource_of(key), changes[key])
+
+        return await self._keep(changes, merge)
 
     def refer(self, kind: str, keys: Collection[Key]) -> None:
         """Pods refer to just these: each node with a pod in their namespace gets what it may need."""
@@ -415,6 +393,29 @@ class CloudCore:
             _log.warning("not published", node=node, topic=topic, error=error)
 
     # -- within ------------------------------------------------------------------------------
+
+    async def _keep(
+        self, keys: Collection[Key], merge: Callable[[Key, str], Statement | None]
+    ) -> Mapping[Key, Exception]:
+        """Write what `merge(key, node)` says for each key that a node has; -> what failed, and why."""
+        failures: dict[Key, Exception] = {}
+        statements = []
+        touched = set()
+        for key in keys:
+            node = self._owner(key)
+            statement = None if node is None else merge(key, node)
+            if node is None or statement is None:
+                failures[key] = NoObjectError(str(key))
+                continue
+            statements.append(statement)
+            touched.add(node)
+        try:
+            await self._mirror.write(statements)
+        except BackendError as error:
+            return {key: failures.get(key, error) for key in keys}
+        for node in touched:
+            self._kick(node)
+        return failures
 
     def _edge(self, node: str) -> EdgeNode:
         if node not in self._edges:
