@@ -1,11 +1,16 @@
 """What the distribution installs: every package of the tree, at its import name, and nothing else."""
 
 import ast
+import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -30,8 +35,8 @@ def packages_of_the_tree() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The files of a wheel built from the working tree."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from the working tree."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -50,6 +55,12 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     ]
     subprocess.run(pip, check=True, timeout=300)
     (wheel,) = folder.glob("motelet-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel_names(wheel: Path) -> set[str]:
+    """The files in it."""
     return set(zipfile.ZipFile(wheel).namelist())
 
 
@@ -79,6 +90,36 @@ def test_the_wheel_has_every_source_and_data_file(wheel_names: set[str]) -> None
         if path.suffix in suffixes and path.is_file() and "deploy" not in path.parts  # not for this computer
     }
     assert expected - wheel_names == set()
+
+
+@pytest.mark.slow
+def test_a_linux_gateway_runs_from_anywhere_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    venv.create(home, with_pip=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-compile", f"{wheel}[rpi]"], check=True, timeout=300)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    # What is imported only when a device needs it.
+    needs = "import gpiod, smbus2, motelet.ports.rpi.modbus, motelet.ports.rpi.line, motelet.ports.rpi.buses"
+    needs += "; from motelet.ports.unix.cpython import Aes; Aes(bytes(32), bytes(16))"
+    subprocess.run([home / "bin" / "python", "-I", "-c", needs], check=True, cwd=elsewhere, env=clean)
+    config = {"node": "pi", "bridge": {"host": "127.0.0.1", "port": 1}}
+    config["store"] = {"path": "flash", "size": 65536}
+    (elsewhere / "gateway.json").write_text(json.dumps(config))
+    command = [home / "bin" / "motelet", "gateway", "--port", "rpi", "gateway.json"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        environment = {**clean, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, cwd=elsewhere, env=environment, stderr=subprocess.PIPE) as process:
+            try:
+                assert systemd.recv(64) == b"READY=1"
+            finally:
+                process.send_signal(signal.SIGINT)
+                errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 0 and "stopped by the keyboard" in errors, errors
+    assert (elsewhere / "flash").stat().st_size == 65536
 
 
 def test_every_name_in_the_coverage_gate_is_a_file() -> None:

@@ -91,9 +91,9 @@ def main(argv, port=None, started=None):
     except ConfigError as error:
         print("motelet gateway: %s" % error, file=sys.stderr)
         return 2
-    if started is not None:
-        started(gateway)
     try:
+        if started is not None:
+            started(gateway)
         gateway.run()
     except KeyboardInterrupt:
         gateway.log.info("gateway", "stopped by the keyboard")

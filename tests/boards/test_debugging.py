@@ -36,6 +36,7 @@ pytestmark = [
 ]
 TIMEOUT_S = 30
 WINDOW_S = 2
+LONG_S = 5  # a copy that is to outlast the watchdog
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +273,141 @@ def test_an_mpremote_that_is_killed_half_way_leaves_a_gateway(board: Board, tmp_
     assert half.stat().st_size < 200000
     back(board, before + 1)
     assert board.restarts[before:] == ["soft", "reset"]
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_an_mpremote_that_is_killed_with_its_program_running_leaves_a_gateway(
+    board: Board, tmp_path: Path, mounted: bool
+) -> None:
+    before = len(board.restarts)
+    script = tmp_path / "script.py"
+    script.write_text("print('it runs')\nwhile True: pass\n")
+    mount = ["mount", str(tmp_path)] if mounted else []
+    command = [
+        sys.executable,
+        "-m",
+        "mpremote",
+        "connect",
+        str(board.port),
+        "resume",
+        *mount,
+        "run",
+        str(script),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while b"it runs" not in process.stdout.readline():
+            assert process.poll() is None
+        process.kill()
+    board.output.clear()
+    board.watchdog_part = 0.02  # nobody comes to its help, and a minute is long
+    try:
+        end = time.monotonic() + TIMEOUT_S
+        while len(board.restarts) == before:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        board.watchdog_part = 1
+    back(board, before)
+    assert board.restarts[before:] == ["watchdog"]
+
+
+def test_an_install_that_is_killed_half_way_leaves_the_gateway_running(board: Board, tmp_path: Path) -> None:
+    before, restarts = links(board), len(board.restarts)
+    (tmp_path / "package.json").write_text(json.dumps({"version": "1", "urls": [["part.py", "part.py"]]}))
+    asked, killed = threading.Event(), threading.Event()
+
+    class Stalling(Quiet):
+        def do_GET(self) -> None:
+            if self.path.endswith("part.py"):
+                asked.set()
+                killed.wait(TIMEOUT_S)
+            super().do_GET()
+
+    handler = functools.partial(Stalling, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/package.json"
+        command = [
+            sys.executable,
+            "-m",
+            "mpremote",
+            "connect",
+            str(board.port),
+            "resume",
+            "mip",
+            "install",
+            url,
+        ]
+        with subprocess.Popen(command) as process:
+            try:
+                assert asked.wait(TIMEOUT_S)
+            finally:
+                process.kill()
+                killed.set()
+        server.shutdown()
+    assert links(board) == before and len(board.restarts) == restarts
+    assert not (board.lib / "part.py").exists()
+    intact(board)
+
+
+def test_a_crash_is_told_and_outlives_a_restart(board: Board) -> None:
+    code = "def bad(task):\n    raise ValueError('planted crash')\n    yield\n"
+    code += "import motelet; motelet.running.loop.spawn('bad', bad)"
+    mpremote(board, "resume", "exec", code)
+    before = len(board.restarts)
+    board.wait_for("planted crash")
+    board.output.clear()
+    board.power_cut()
+    back(board, before)
+    said = debug(board, "status")
+    assert re.search(r"crash .*ValueError: planted crash", said, re.S), said
+
+
+def copy_longer_than_the_watchdog(board: Board, folder: Path, *resume: str) -> None:
+    """Copy a file for longer than the watchdog waits, which is told to wait a twelfth of its minute."""
+    source, size, took = folder / "long.bin", 20000, 0.0
+    board.watchdog_part = LONG_S / 60
+    try:
+        while took < LONG_S:
+            source.write_bytes(os.urandom(size))
+            began = time.monotonic()
+            mpremote(board, *resume, "fs", "cp", str(source), ":long.bin")
+            took = time.monotonic() - began
+            assert (board.files / "long.bin").read_bytes() == source.read_bytes()
+            size = int(size * max(1.5, min(1.3 * LONG_S / took, 60)))
+    finally:
+        board.watchdog_part = 1
+    (board.files / "long.bin").unlink()
+
+
+def test_a_copy_that_takes_longer_than_the_watchdog_beside_the_gateway(board: Board, tmp_path: Path) -> None:
+    before, restarts = links(board), len(board.restarts)
+    copy_longer_than_the_watchdog(board, tmp_path, "resume")
+    assert links(board) == before and len(board.restarts) == restarts
+    intact(board)
+
+
+def test_a_copy_that_takes_longer_than_the_watchdog_without_the_gateway(board: Board, tmp_path: Path) -> None:
+    window(board, 60)
+    before = len(board.restarts)
+    copy_longer_than_the_watchdog(board, tmp_path)
+    assert set(board.restarts[before:]) == {"soft"}
+    window(board, WINDOW_S)
+
+
+def window(board: Board, seconds: int) -> None:
+    """Have the board keep the debug window open for so long."""
+    code = (
+        "import json\nfrom motelet.ports.esp32 import settings\n"
+        f"config = dict(json.loads(settings.get('config')), debug_window_s={seconds})\n"
+        "settings.put('config', json.dumps(config).encode())"
+    )
+    mpremote(board, "resume", "exec", code)
+    restarts = len(board.restarts)
+    board.output.clear()
+    board.power_cut()
+    back(board, restarts)
 
 
 def test_a_board_that_hangs_is_bitten_by_its_watchdog(board: Board) -> None:

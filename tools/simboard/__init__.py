@@ -33,7 +33,7 @@ class Board:
     """One board. `port` is what tools open; `files` is its file system, `state` what outlives a restart.
 
     A context manager: inside it the board has power. `restarts` notes each restart: "soft", or what the chip
-    told: "reset", "watchdog", "deepsleep".
+    told: "reset", "watchdog", "deepsleep". `watchdog_part` of its time is what the watchdog waits.
     """
 
     def __init__(self, folder: Path, access_points: dict[str, list[object]] | None = None) -> None:
@@ -44,6 +44,7 @@ class Board:
         self.lib.mkdir(parents=True)
         self.state.mkdir()
         self.restarts: list[str] = []
+        self.watchdog_part = 1.0
         self.output = bytearray()  # all that the board has written
         (self.state / "chip.json").write_text(json.dumps({"aps": access_points or {}, "nvs": {}, "cause": 1}))
         self._running = True
@@ -189,7 +190,7 @@ class Board:
         if self._process.poll() is None:
             try:
                 age = time.time() - watchdog.stat().st_mtime
-                if age * 1000 > int(watchdog.read_text() or "1000000"):
+                if age * 1000 > int(watchdog.read_text() or "1000000") * self.watchdog_part:
                     (self.state / "why").write_text("watchdog")
                     self._kill()
             except FileNotFoundError:
