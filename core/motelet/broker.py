@@ -133,6 +133,9 @@ class Broker:
         self._local = []  # filters of the gateway itself, as their levels
         self._waiting = True  # somebody may want to connect
         self._task = None
+        self._topic = ""  # that was published to last, and its bytes with their length before them
+        self._raw = None
+        self.steady = None  # takes most updates of twins at once: devicetwin.steady
         self._names = 0
         self.dropped = 0  # messages that a client or the retained ones had no room for
 
@@ -144,9 +147,9 @@ class Broker:
         if pattern.split("/") in self._local:
             self._local.remove(pattern.split("/"))
 
-    def publish(self, topic, msg, retain=False, qos=0):
-        """Send a message (text or bytes) of the gateway to the clients."""
-        self._route(topic, msg.encode() if isinstance(msg, str) else msg, retain, qos)
+    def publish(self, topic, msg, retain=False, qos=0, name=None):
+        """Send a message (text, bytes, a view) of the gateway to the clients; `name`: the topic as bytes."""
+        self._route(topic, msg.encode() if isinstance(msg, str) else msg, retain, qos, name)
 
     def wake(self, events=0):
         """Have the task look again; with `events`, at who wants to connect."""
@@ -372,19 +375,43 @@ class Broker:
 
     def _published(self, connection, kind):
         packets = connection.packets
-        topic = packets.topic()
+        topic = self._published_to(packets)
         pid = packets.short() if kind & 6 else 0
-        msg = packets.string(packets.stop - packets.pos)
         if not self._may(connection, "publish", topic):
             self._log.warning("broker", "not allowed", "client", connection.session.name, "topic", topic)
-        elif not self._offer(topic, msg):
-            connection.held = True
-            packets.stop = packets.head
-            return
-        else:
+        elif kind & 1 or not self._at_once(topic, packets):
+            msg = packets.string(packets.stop - packets.pos)
+            if not self._offer(topic, msg):
+                connection.held = True
+                packets.stop = packets.head
+                return
             self._route(topic, msg, kind & 1, 1 if pid else 0)
-        if pid:
-            packets.send(0x40, b"", None, pid)
+        if pid and not packets.send(0x40, b"", None, pid):
+            # What it was sent at once took the room. A client that reads nothing asks again, connected anew.
+            packets.flush(connection.stream)
+            if not packets.send(0x40, b"", None, pid):
+                raise ValueError("takes no answers")
+
+    def _published_to(self, packets):
+        """-> the topic of a PUBLISH: the one before, if it is the same, which needs no memory."""
+        at = packets.pos
+        raw = self._raw
+        if raw is not None and packets.rx.find(raw, at, packets.stop) == at:
+            packets.pos += len(raw)
+        else:
+            self._topic = packets.topic()
+            self._raw = bytes(memoryview(packets.rx)[at : packets.pos])
+        return self._topic
+
+    def _at_once(self, topic, packets):
+        """Have an update of a twin dealt with where it lies; -> False when it has to go the usual way."""
+        if self.steady is None or not topic.endswith("/twin/update"):
+            return False
+        for session in self._sessions:
+            for entry in session.subscriptions:
+                if matches(entry[0], topic):
+                    return False
+        return self.steady(topic, packets.rx, packets.pos, packets.stop)
 
     def _subscribe(self, connection):
         packets = connection.packets
@@ -432,10 +459,9 @@ class Broker:
                 return self._taken(topic, msg) is not False
         return True
 
-    def _route(self, topic, msg, retain, qos):
+    def _route(self, topic, msg, retain, qos, name=None):
         if retain:
             self._retain(topic, msg, qos)
-        name = None
         for session in self._sessions:
             best = -1
             for pattern, granted in session.subscriptions:
@@ -443,6 +469,8 @@ class Broker:
                     best = granted
             if best >= 0:
                 name = name or topic.encode()
+                if best and qos and not isinstance(msg, bytes):
+                    msg = bytes(msg)  # it will be kept
                 self._deliver(session, name, msg, min(best, qos), 0)
 
     def _retain(self, topic, msg, qos):

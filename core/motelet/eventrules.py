@@ -41,6 +41,8 @@ def start(eventbus, port, loop, log, store, node, config):
         for topic in SUBSCRIPTIONS:
             broker.subscribe(topic)
         loop.spawn("broker", broker.run)
+        if mode == _INTERNAL:
+            eventbus.local.eventbus = eventbus
     if eventbus._hub is not None:
         eventbus._hub.eventbus = eventbus
         eventbus._hub.meta.rules = eventbus.ruled

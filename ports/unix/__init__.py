@@ -32,7 +32,7 @@ class Port:
         return runtime.Poller()
 
     def epoch_ms(self):
-        return time.time_ns() // 1000000
+        return int(time.time() * 1000)  # half the garbage of time_ns
 
     def status(self):
         return runtime.status()

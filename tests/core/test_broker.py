@@ -195,3 +195,60 @@ def test_the_keepalive_of_a_client_allocates_nothing():
         connection.wake(1)
         heap_locked(next, turn)
         assert client.hear() == b"\xd0\x00"
+
+
+class Taker:
+    """Takes updates at once, and answers each with a view on what it was told."""
+
+    def __init__(self, world, times=1):
+        self.world = world
+        self.times = times
+        self.taken = []
+
+    def __call__(self, topic, buf, at, stop):
+        payload = bytes(buf[at:stop])
+        if payload == b"no":
+            return False
+        self.taken.append((topic, payload))
+        for _ in range(self.times):
+            self.world.broker.publish("said", memoryview(payload), False, 1, b"said")
+        return True
+
+
+UPDATE = "$hw/events/device/a/b/twin/update"
+
+
+def test_an_update_of_a_twin_is_dealt_with_where_it_lies():
+    world = World()
+    world.broker.subscribe("$hw/#")
+    taker = world.broker.steady = Taker(world)
+    hears = world.client("hears", "said", qos=1)
+    says = world.client("says", "said")
+    says.say(publish(UPDATE, b"1", 0x32, 5) + publish(UPDATE, b"no") + publish(UPDATE, b"2"))
+    says.say(publish(UPDATE, b"kept", 0x31) + publish(UPDATE + "s", b"3") + publish(UPDATE[:-1], b"4"))
+    assert taker.taken == [(UPDATE, b"1"), (UPDATE, b"2")]
+    assert world.taken == [(UPDATE, b"no"), (UPDATE, b"kept"), (UPDATE + "s", b"3"), (UPDATE[:-1], b"4")]
+    assert says.hear() == publish("said", b"1") + b"\x40\x02\x00\x05" + publish("said", b"2")
+    assert hears.hear() == publish("said", b"1", 0x32, 1) + publish("said", b"2", 0x32, 2)
+    # A client that wants to hear of it has to hear of it first.
+    also = world.client("also", "$hw/events/device/+/+/twin/+", "said")
+    also.hear()
+    says.say(publish(UPDATE, b"5"))
+    assert also.hear() == publish(UPDATE, b"5") and world.taken[-1] == (UPDATE, b"5")
+
+
+def test_who_reads_no_answers_is_not_acknowledged_and_sent_away():
+    world = World(size=256)
+    world.broker.steady = Taker(world, 40)
+    says = world.open(connect("says"), 600)
+    says.hear()
+    says.say(subscribe("said"))
+    says.hear()
+    says.say(publish(UPDATE, b"x" * 56, 0x32, 5))
+    heard = b""
+    more = says.hear()
+    while more:
+        heard += more
+        more = says.hear()
+    assert more is None and heard.count(b"x" * 56) > 5 and b"\x40\x02\x00\x05" not in heard
+    assert "takes no answers" in world.lines[-1]

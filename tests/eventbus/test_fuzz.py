@@ -1,12 +1,17 @@
 """Properties of the MQTT codec and of twin updates, whatever is sent."""
 
 import json
+from typing import Any
 
+import pytest
 from broker_world import Piece
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twin_world import DEV, RESOURCE, World, prop
+from nor import Nor
+from test_devicetwin_steady import TOPIC, Listener
+from twin_world import DEV, RESOURCE, World, prop, update
 
+from motelet.devicetwin.steady import Steady
 from motelet.mqtt import Packets
 
 topics = st.text(
@@ -152,3 +157,65 @@ def test_whatever_is_asked_there_is_one_answer_and_the_twin_lives(requests: list
         else:
             assert results == [DEV + verb + "/result"]
     assert world.ask(DEV + "twin/get", b'{"event_id":"still here"}')[0][1]["event_id"] == "still here"
+
+
+usual = st.fixed_dictionaries(
+    {
+        "twin": st.dictionaries(
+            st.sampled_from(["level", "other"]),
+            st.fixed_dictionaries(
+                {"actual": st.fixed_dictionaries({"value": st.text('01x\u00e4"\\ ', max_size=4)})},
+                optional={"metadata": st.just({"type": "string"}), "expected": value},
+            ),
+            min_size=1,
+            max_size=2,
+        )
+    },
+    optional={"event_id": st.text('ab\u00e4"', max_size=3), "timestamp": st.integers(-1, 1 << 40)},
+)
+
+
+@settings(deadline=None)
+@given(st.lists(usual.map(json.dumps) | st.text('{}",:01 x', max_size=30), max_size=8))
+def test_what_is_dealt_with_at_once_is_dealt_with_as_always(requests: list[str]) -> None:
+    compare(requests, Steady)
+
+
+class Forgetful(Steady):
+    """Counts no versions."""
+
+    def _keep(self, *arguments: Any) -> Any:
+        arguments[1][7] -= 1
+        return super()._keep(*arguments)
+
+
+def test_what_would_be_dealt_with_otherwise_is_noticed() -> None:
+    with pytest.raises(AssertionError):
+        compare(['{"twin":{"level":{"actual":{"value":"1"}}}}'], Forgetful)
+
+
+def compare(requests: list[str], at_once: type[Steady]) -> None:
+    """Have two worlds told the same, one of them by `at_once` as far as it goes."""
+    worlds = [World(mqtt=True, mapper=False, flash=Nor(8, block_size=2048)) for _ in range(2)]
+    listener = Listener()
+    taker = at_once(worlds[1].comm, listener)
+    for world in worlds:
+        world.put(prop("level", "INT"), resource=RESOURCE)
+        update(world, level={"actual": {"value": "0"}}, other={"actual": {"value": "0"}})
+    for request in requests:
+        said = worlds[0].ask(TOPIC, request)
+        listener.said = []
+        payload = b"{" + request.encode() + b'"}'
+        if taker.update(TOPIC, bytearray(payload), 1, len(payload) - 2):
+            assert said == listener.said + worlds[1].said()
+        else:
+            assert not listener.said
+            assert said == worlds[1].ask(TOPIC, request)
+        assert worlds[0].comm.records == worlds[1].comm.records
+        assert worlds[0].reports() == worlds[1].reports()
+    assert kept(worlds[0]) == kept(worlds[1])
+
+
+def kept(world: World) -> dict[str, Any]:
+    keys = list(world.store.keys(".twin/"))
+    return {key: json.loads(world.store.get(key)) for key in keys}

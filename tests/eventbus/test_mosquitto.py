@@ -1,7 +1,9 @@
 """A gateway on each interpreter beside mosquitto, with applications that only know KubeEdge's topics."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import interpreters
 import pytest
@@ -27,10 +29,17 @@ def shape(value: object) -> object:
     return value
 
 
+@pytest.mark.parametrize("broker", ["mosquitto", "internal"])
 @pytest.mark.parametrize("interpreter", interpreters.NAMES)
-def test_the_exchanges_of_a_real_edgecore(interpreter: str, tmp_path: Path) -> None:
+def test_the_exchanges_of_a_real_edgecore(interpreter: str, broker: str, tmp_path: Path) -> None:
     port = free_port()
-    with mosquitto(port), gateway(interpreter, tmp_path, {"port": port}):
+    config: dict[str, Any] = {"port": port}
+    with ExitStack() as stack:
+        if broker == "mosquitto":
+            stack.enter_context(mosquitto(port))
+        else:
+            config = {"mqttMode": 0, "broker": config}
+        stack.enter_context(gateway(interpreter, tmp_path, config))
         with Application(port, *TOPICS) as application:
             application.until_answered()
             while not application.got.empty():

@@ -37,7 +37,7 @@ class Communication:
         self._out = twin.bus.mailbox("eventbus", MAILBOX_SIZE)
         self._again = []  # ids of the devices that are still to be said again
         self._news = []  # what was read: [(Property, value before, its time)]
-        self._task = None
+        self._task = self.eventbus = None  # the latter where the internal broker is the only one
 
     def connected(self, online):
         """EventBus: the broker is there, or gone."""

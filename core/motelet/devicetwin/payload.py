@@ -10,11 +10,21 @@ if sys.implementation.name == "micropython":
     # It takes text as well, and its value need not be encoded: that would be another copy.
     from io import BytesIO as Text
 else:
-    from io import StringIO
+    from io import BytesIO
 
-    class Text(StringIO):
-        def getvalue(self):
-            return StringIO.getvalue(self).encode()
+    class Text(BytesIO):
+        """What MicroPython's BytesIO is and takes: a size, text, a part of a buffer."""
+
+        def __init__(self, size=0):
+            super().__init__()
+
+        def write(self, data, at=0, size=None):
+            if isinstance(data, str):
+                data = data.encode()
+            return super().write(data if size is None else data[at : at + size])
+
+        def readinto(self, buf, size):
+            return super().readinto(memoryview(buf)[:size])
 
 
 VALUE_SIZE_MAX = 512  # bytes of a value in UTF-8

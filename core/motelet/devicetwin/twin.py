@@ -49,7 +49,7 @@ def _value(out, head, record, at):
     json.dump(record[at], out)
     if record[at + _TIME] is not None:
         out.write(',"metadata":{"timestamp":')
-        out.write(str(record[at + _TIME]))
+        json.dump(record[at + _TIME], out)
         out.write("}")
     out.write("},")
 

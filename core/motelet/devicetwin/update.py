@@ -72,6 +72,11 @@ def _keep(comm, device, changes):
 
 def update(comm, device_id, payload, sync):
     """dealTwinUpdate, and with `sync` dealTwinSync: an application tells values, or asks for some."""
+    eventbus = comm.eventbus
+    if eventbus is not None and eventbus.broker.steady is None:
+        from motelet.devicetwin.steady import Steady
+
+        eventbus.broker.steady = Steady(comm, eventbus).update  # from the next one on
     event_id = ""
     try:
         try:
@@ -208,7 +213,7 @@ def _change(known, twin, prop, now, sync):
     for part, at, bit in (("expected", _EXPECTED, 1), ("actual", _ACTUAL, 2)):
         if twin.get(part) is not None:
             value = twin[part]["value"]
-            _check(new[_TYPE].lower(), value)
+            check(new[_TYPE].lower(), value)
             _count(new, at, twin, sync)
             new[at] = value
             new[at + _TIME] = now
@@ -232,7 +237,7 @@ def _count(record, at, twin, sync):
     record[at + _EDGE] = version.get("edge", 0)
 
 
-def _check(kind, value):
+def check(kind, value):
     """Raise ValueError when `value` (text) is not of the type `kind` (KubeEdge's, or a DeviceModel's)."""
     if kind in ("", "string", "bytes", _DELETED):
         return
