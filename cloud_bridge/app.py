@@ -7,21 +7,23 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cloud_bridge import logs
+from cloud_bridge import logs, stores
 from cloud_bridge.backends.base import Backend, BackendError
 from cloud_bridge.backends.cloudcore import options as cloudcore
 from cloud_bridge.backends.cloudcore.backend import CloudCore
 from cloud_bridge.backends.kubernetes import command as node_command
 from cloud_bridge.backends.kubernetes import options as kubernetes
+from cloud_bridge.backends.kubernetes.secretstore import SecretStore
 from cloud_bridge.backends.manifests import Manifests
 from cloud_bridge.cloudhub.server import CloudHub
-from cloud_bridge.cloudhub.tls import load_pair, server_context
+from cloud_bridge.cloudhub.tls import context_of, load_pair, server_context
 from cloud_bridge.control import Control
 from cloud_bridge.controllers import Controllers
 from cloud_bridge.devicecontroller.controller import DeviceController
@@ -29,7 +31,9 @@ from cloud_bridge.edgecontroller.controller import EdgeController
 from cloud_bridge.identity import command
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.enrolment import Enrolment
+from cloud_bridge.identity.folder import Folder
 from cloud_bridge.identity.identity import Identity
+from cloud_bridge.identity.registry import RegistryError
 from cloud_bridge.probes import Probes
 from cloud_bridge.router import Router
 
@@ -88,6 +92,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder with the CA, tokens and revocations, made if missing",
     )
     identity.add_argument(
+        "--secrets",
+        metavar="NAMESPACE",
+        help="in the place of --state: Secrets of this namespace, which all bridges of a cluster share",
+    )
+    identity.add_argument(
         "--name",
         action="append",
         metavar="HOST",
@@ -138,14 +147,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         backend = _backend(args)
         address = _address(args)
-        if args.state is None:
-            plan = _Plan(address, None if args.plain else _tls(args))
-        else:
-            plan = _plan(args, address)
+        owned = args.state is not None or args.secrets is not None
+        context = None if owned or args.plain else _tls(args)
         control = args.control or (args.manifests and args.manifests / "status" / ".control")
-        plan = replace(plan, packages=args.packages, control=control)
+        plan = _Plan(address, context, packages=args.packages, control=control)
         http = None if args.http is None else _host_port("--http", args.http)
-        asyncio.run(_bridge(backend, plan, http))
+        asyncio.run(_run(args, backend, plan, http) if owned else _bridge(backend, plan, http))
     except (OptionError, BackendError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, OptionError) else EXIT_FAILURE
@@ -171,6 +178,7 @@ class _Joining:
     """What is there when the bridge is its own CA."""
 
     identity: Identity
+    follow: Callable[[], Coroutine[Any, Any, None]] | None
     names: Sequence[str]
     address: tuple[str, int]
     context: ssl.SSLContext
@@ -185,6 +193,36 @@ class _Plan:
     joining: _Joining | None = None
     packages: str | None = None
     control: Path | None = None
+
+
+async def _run(args: argparse.Namespace, backend: Backend, plan: _Plan, http: tuple[str, int] | None) -> None:
+    """Serve as the CA that the options name."""
+    for option in ("cert", "key", "client_ca", "plain"):
+        if getattr(args, option):
+            owner = "--state" if args.state is not None else "--secrets"
+            raise OptionError(f"--{option.replace('_', '-')} does not go together with {owner}")
+    async with AsyncExitStack() as stack:
+        try:
+            store = await stack.enter_async_context(stores.opened(args, made=True))
+            plan = await _joining(args, store, plan)
+        except (AuthorityError, RegistryError, ValueError) as error:
+            raise OptionError(str(error)) from error
+        except OSError as error:
+            raise OptionError(f"--state {args.state}: {error.filename}: {error.strerror}") from error
+        await _bridge(backend, plan, http)
+
+
+async def _joining(args: argparse.Namespace, store: Folder | SecretStore, plan: _Plan) -> _Plan:
+    """The plan with what boards join by."""
+    names = args.name or sorted(
+        {socket.gethostname().lower(), socket.getfqdn().lower(), "localhost", "127.0.0.1"}
+    )
+    address = _host_port("--enrol", args.enrol)
+    identity = await Identity.open(store, timedelta(seconds=args.certificate_life))
+    pair = await identity.server(names)
+    follow = store.run if isinstance(store, SecretStore) else None
+    joining = _Joining(identity, follow, names, address, context_of(pair, None))
+    return replace(plan, context=context_of(pair, identity.authority.der), joining=joining)
 
 
 async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -> None:
@@ -226,6 +264,8 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
             running = [tasks.create_task(part.run()) for part in (backend, devices, pods, hub)]
             if joining is not None and plan.context is not None:
                 running.append(tasks.create_task(_keep_certificate(joining, plan.context)))
+            if joining is not None and joining.follow is not None:
+                running.append(tasks.create_task(joining.follow()))
             await stop.wait()
             _log.info("stopping")
             for task in running:
@@ -253,28 +293,13 @@ async def _keep_certificate(joining: _Joining, context: ssl.SSLContext) -> None:
     """Have new connections get a certificate of the bridge that lasts, until cancelled."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        pair = joining.identity.authority.server(joining.names)
+        try:
+            pair = await joining.identity.server(joining.names)
+        except BackendError as error:
+            _log.error("the bridge's certificate was not looked at", error=error)
+            continue
         for each in (context, joining.context):
             load_pair(each, *pair)
-
-
-def _plan(args: argparse.Namespace, address: tuple[str, int]) -> _Plan:
-    for option in ("cert", "key", "client_ca", "plain"):
-        if getattr(args, option):
-            raise OptionError(f"--{option.replace('_', '-')} does not go together with --state")
-    names = args.name or sorted(
-        {socket.gethostname().lower(), socket.getfqdn().lower(), "localhost", "127.0.0.1"}
-    )
-    try:
-        identity = Identity(args.state, timedelta(seconds=args.certificate_life))
-        pair = identity.authority.server(names)
-        context = server_context(*pair, identity.authority.certificate_path)
-        joining = _Joining(identity, names, _host_port("--enrol", args.enrol), server_context(*pair, None))
-    except (AuthorityError, ValueError) as error:
-        raise OptionError(str(error)) from error
-    except OSError as error:
-        raise OptionError(f"--state {args.state}: {error.filename}: {error.strerror}") from error
-    return _Plan(address, context, joining)
 
 
 def _host_port(option: str, text: str) -> tuple[str, int]:

@@ -27,7 +27,7 @@ class RequestError(Exception):
 
 
 class Guard(Protocol):
-    """Knows which certificates still count, and makes new ones."""
+    """Knows which certificates still count, and makes new ones; BackendError when it cannot do so now."""
 
     def refresh(self) -> bool:
         """Look for what changed in what is known of certificates; -> whether something did."""
@@ -35,11 +35,11 @@ class Guard(Protocol):
     def refusal(self, peer: Peer) -> str | None:
         """Why a certificate is worth nothing although its signature is good; None when it is good."""
 
-    def connected(self, peer: Peer) -> None:
+    async def connected(self, peer: Peer) -> None:
         """A board has connected with this certificate."""
 
     def renewal_due(self, peer: Peer) -> bool:
         """Whether it is time for the next certificate."""
 
-    def renew(self, node: str, request: bytes) -> tuple[Peer, bytes]:
+    async def renew(self, node: str, request: bytes) -> tuple[Peer, bytes]:
         """The next certificate (DER) of `node`, which its present one has proved. Raises RequestError."""

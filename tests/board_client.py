@@ -12,7 +12,8 @@ from typing import Any
 from simulated_board import SimulatedBoard
 from websockets.asyncio.client import ClientConnection, connect
 
-from cloud_bridge.cloudhub.tls import server_context
+from cloud_bridge.cloudhub.tls import context_of
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
 from motelet import protocol
 
@@ -21,12 +22,14 @@ SERVER_NAMES = ("localhost", "127.0.0.1")
 SECONDS_MAX = 30
 
 
-def client_context(identity: Identity, node: str | None) -> ssl.SSLContext:
-    """What a board has: the CA of `identity`, and a certificate of `node` if any."""
-    context = ssl.create_default_context(cafile=identity.authority.certificate_path)
+def client_context(
+    identity: Identity, node: str | None, pair: tuple[bytes, bytes] | None = None
+) -> ssl.SSLContext:
+    """What a board has: the CA of `identity`, and a certificate of `node` if any: `pair`, or a new one."""
+    context = ssl.create_default_context(cadata=identity.authority.der)
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 has it by default
     if node is not None:
-        certificate, key = identity.create_pair(node)
+        certificate, key = pair or at_once(identity.create_pair(node))
         pem = DER_cert_to_PEM_cert(certificate) + "-----BEGIN PRIVATE KEY-----\n"
         pem += base64.encodebytes(key).decode() + "-----END PRIVATE KEY-----\n"
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
@@ -38,7 +41,20 @@ def client_context(identity: Identity, node: str | None) -> ssl.SSLContext:
 
 def server_of(identity: Identity) -> ssl.SSLContext:
     """What a bridge has that serves as localhost."""
-    return server_context(*identity.authority.server(SERVER_NAMES), identity.authority.certificate_path)
+    return context_of(at_once(identity.server(SERVER_NAMES)), identity.authority.der)
+
+
+def identity_in(folder: Path, *more: Any) -> Identity:
+    """The identities in a state folder."""
+    return at_once(Identity.open(Folder(folder), *more))
+
+
+def server_files(identity: Identity) -> tuple[Path, Path, Path]:
+    """Certificate and key of a bridge that serves as localhost, and the CA: files of its state folder."""
+    at_once(identity.server(SERVER_NAMES))
+    assert isinstance(identity.store, Folder)
+    folder = identity.store.path
+    return folder / "server.pem", folder / "server-key.pem", folder / "ca.pem"
 
 
 class BoardClient:

@@ -148,7 +148,7 @@ class _Link:
                 metrics.messages.labels("up", metrics.kind(data)).inc()
                 for output in self.session.receive(data):
                     if not isinstance(output, Opened) or await self._claim(output.info):
-                        self._take(output)
+                        await self._take(output)
             # Who does not read the answers to this message is not heard any more.
             await self._flush()
             await asyncio.sleep(self._allowance.owe(len(data) + MESSAGE_COST))
@@ -205,6 +205,8 @@ class _Link:
         try:
             async with asyncio.timeout(CLAIM_SECONDS):
                 await self._nodes.connect(self.node, info, peer[0] if peer else "", self._drop)
+                if self._guard is not None and self.peer is not None:
+                    await self._guard.connected(self.peer)
         except (BackendError, TimeoutError) as error:
             reason = str(error) or f"the backend did not answer within {CLAIM_SECONDS:.0f} s"
             _log.warning("board cannot be served", node=self.node, error=reason)
@@ -235,18 +237,16 @@ class _Link:
         if self.session.closing:
             await self.close(self.session.closing)
 
-    def _take(self, output: Output) -> None:
+    async def _take(self, output: Output) -> None:
         match output:
             case Opened(info):
                 said = {key: info[key] for key in ("software", "platform", "boot") if key in info}
                 _log.info("board said hello", node=self.node, **said)
-                if self._guard is not None and self.peer is not None:
-                    self._guard.connected(self.peer)
                 self.check_certificate()
                 peer = self.connection.remote_address
                 self._controller.opened(self.node, info, peer[0] if peer else "")
             case Requested(request):
-                self._certify(request)
+                await self._certify(request)
             case messages.Log():
                 self._logged(output)
             case NodeStatus(fields):
@@ -283,13 +283,19 @@ class _Link:
         if not part.more or len(parts) >= LOG_PARTS_MAX:
             answer.set_result("".join(parts))
 
-    def _certify(self, request: bytes) -> None:
+    async def _certify(self, request: bytes) -> None:
         if self._guard is None:
             return  # never: nobody was told to ask
         try:
-            peer, certificate = self._guard.renew(self.node, request)
+            async with asyncio.timeout(CLAIM_SECONDS):
+                peer, certificate = await self._guard.renew(self.node, request)
         except RequestError as error:
             self.session.fail(str(error))
+            return
+        except (BackendError, TimeoutError) as error:
+            # The board connects again, and is told again to renew it.
+            _log.error("certificate not renewed", node=self.node, error=str(error) or "the backend is silent")
+            self.session.end(CLOSE_NOT_SERVED, "the certificate cannot be renewed now")
             return
         _log.info("certificate renewed", **_shown(peer))
         self.session.certify(certificate)

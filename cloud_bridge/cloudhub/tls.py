@@ -17,10 +17,21 @@ _KEY_LABELS = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY")  # PKCS #8, S
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    """`context_of` files. Raises OSError when one cannot be read; the text of ValueError names the file."""
+    pair, ca = (cert.read_bytes(), key.read_bytes()), client_ca.read_bytes() if client_ca else None
+    try:
+        return context_of(pair, ca)
+    except _CertificateError as error:
+        raise ValueError(f"{client_ca}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{cert} and {key}: {error}") from error
+
+
+def context_of(pair: tuple[bytes, bytes], client_ca: bytes | None) -> ssl.SSLContext:
     """The server's side of mutual TLS, 1.2 or better: nobody without a certificate by `client_ca` gets in.
 
-    Without a `client_ca` nobody is asked for one. All three are PEM or DER. Raises OSError when a file
-    cannot be read, ValueError when its content cannot be used; the text names the file.
+    Without a `client_ca` nobody is asked for one. All three are PEM or DER. Raises ValueError for content
+    that cannot be used.
     """
     # For all of the process: asyncio has no option for it, so a test sees to it that this is what counts.
     sslproto.SSLProtocol.max_size = READ_BUFFER_SIZE
@@ -29,16 +40,19 @@ def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLCont
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_pair(context, cert, key)
+    load_pair(context, *pair)
     if client_ca is None:
         return context
     context.verify_mode = ssl.CERT_REQUIRED
-    ca = client_ca.read_bytes()
     try:
-        context.load_verify_locations(cadata=ca.decode("ascii") if _is_pem(ca) else ca)
+        context.load_verify_locations(cadata=client_ca.decode("ascii") if _is_pem(client_ca) else client_ca)
     except (ssl.SSLError, ValueError) as error:
-        raise ValueError(f"{client_ca}: not a certificate in PEM or DER") from error
+        raise _CertificateError("not a certificate in PEM or DER") from error
     return context
+
+
+class _CertificateError(ValueError):
+    """It is the CA's certificate that cannot be used."""
 
 
 def certificate_peer(certificate: dict[str, Any]) -> Peer | None:
@@ -58,9 +72,8 @@ def _node(certificate: dict[str, Any]) -> str | None:
     return node if is_subdomain(node) else None
 
 
-def load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Have new connections of `context` show this certificate. Raises as `server_context` does."""
-    chain, private = cert.read_bytes(), key.read_bytes()
+def load_pair(context: ssl.SSLContext, chain: bytes, private: bytes) -> None:
+    """Have new connections of `context` show this certificate, PEM or DER. Raises ValueError."""
     chain = chain if _is_pem(chain) else ssl.DER_cert_to_PEM_cert(chain).encode()
     privates = [private] if _is_pem(private) else [_pem_key(private, label) for label in _KEY_LABELS]
     for each in privates:
@@ -75,7 +88,7 @@ def load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
                 error = failure
                 continue
         return
-    raise ValueError(f"{cert} and {key}: not a certificate and its private key ({error.reason})") from error
+    raise ValueError(f"not a certificate and its private key ({error.reason})") from error
 
 
 def _is_pem(data: bytes) -> bool:

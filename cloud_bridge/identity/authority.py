@@ -8,7 +8,6 @@ import ipaddress
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cloud_bridge.identity import files
+from cloud_bridge.identity.store import CA, SERVER, Pair, Store
 from cloud_bridge.identity.tokens import NODE_PREFIX
 from cloud_bridge.peer import RequestError
 
@@ -44,50 +43,40 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class AuthorityError(Exception):
-    """The folder holds no usable CA; the text names the file and what to do."""
+    """There is no usable CA; the text names what is wrong and what to do."""
 
 
 class Authority:
-    """The CA in `folder`: ``ca.pem``, ``ca-key.pem``, ``server.pem``, ``server-key.pem``.
+    """A CA by its certificate and its key (PEM), which are called `where`. Raises AuthorityError."""
 
-    The CA is made when the folder has none. Raises AuthorityError, OSError.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.certificate_path = folder / "ca.pem"
-        self._key_path = folder / "ca-key.pem"
-        self._folder = folder
-        files.make_folder(folder)
-        with files.locked(folder):
-            if not self.certificate_path.exists():
-                # A key alone is of a start that was cut short: nobody can have a certificate of it.
-                self._create()
-            self._load()
-        self.der = self.certificate.public_bytes(Encoding.DER)
+    def __init__(self, certificate: bytes, key: bytes | None, where: tuple[str, str]) -> None:
+        self._certificate, self._key = _loaded(certificate, key, where)
+        self.der = self._certificate.public_bytes(Encoding.DER)
         """The CA's certificate, as boards get it."""
         self.token_key = self._key.private_bytes(
             Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()
         )
         """What tokens are signed with: the DER of the CA's key (SEC 1), as in KubeEdge."""
 
-    def server(self, names: Sequence[str]) -> tuple[Path, Path]:
-        """Paths of the bridge's certificate and key, good for `names`: host names and addresses.
+    @classmethod
+    async def open(cls, store: Store) -> "Authority":
+        """The CA in `store`, made where there is none. Raises AuthorityError, and what the store raises."""
+        # A certificate without its key is never replaced: every board would be shut out.
+        certificate, key = await store.pair(CA, lambda certificate, _: certificate is not None, _new_ca)
+        return cls(certificate, key, store.where(CA))
+
+    async def server(self, store: Store, names: Sequence[str]) -> Pair:
+        """The bridge's certificate and key (PEM), good for `names`: host names and addresses.
 
         They are made again when the names are others, when they end soon, or when the CA is another.
         """
-        certificate, key = self._folder / "server.pem", self._folder / "server-key.pem"
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        with files.locked(self._folder):
-            if not self._is_good(certificate, key, alternatives):
-                private = ec.generate_private_key(ec.SECP256R1())
-                subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "motelet bridge")])
-                usage = ExtendedKeyUsageOID.SERVER_AUTH
-                end = datetime.now(UTC) + SERVER_LIFE
-                builder = self._builder(subject, private.public_key(), usage, _EPOCH, end, _serial())
-                signed = builder.add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
-                certificate.unlink(missing_ok=True)  # the two are replaced as one
-                files.write(key, _pem(private))
-                files.write(certificate, signed.public_bytes(Encoding.PEM))
+        certificate, key = await store.pair(
+            SERVER,
+            lambda certificate, key: self._is_good(certificate, key, alternatives),
+            lambda: self._new_server(alternatives),
+        )
+        assert key is not None  # for then it would not be good
         return certificate, key
 
     def sign(self, request: bytes, node: str, life: timedelta) -> x509.Certificate:
@@ -105,36 +94,14 @@ class Authority:
         builder = self._builder(x509.Name(names), public, usage, now - BACKDATE, now + life, _serial())
         return builder.sign(self._key, hashes.SHA256())
 
-    def _create(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
-        builder = x509.CertificateBuilder(name, name, key.public_key(), _serial(), _EPOCH, CA_END)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        builder = builder.add_extension(_usage(ca=True), critical=True)
-        builder = builder.add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-        )
-        files.write(self._key_path, _pem(key))
-        files.write(self.certificate_path, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-
-    def _load(self) -> None:
-        try:
-            self.certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
-        except ValueError as error:
-            raise AuthorityError(f"{self.certificate_path}: not a certificate in PEM") from error
-        try:
-            key = load_pem_private_key(self._key_path.read_bytes(), None)
-        except FileNotFoundError as error:
-            # Never a new one in its place: every board would be shut out.
-            raise AuthorityError(f"{self._key_path} is missing: restore it from the backup") from error
-        except (ValueError, TypeError) as error:
-            raise AuthorityError(f"{self._key_path}: not a private key in PEM without a password") from error
-        if (
-            not isinstance(key, ec.EllipticCurvePrivateKey)
-            or key.public_key() != self.certificate.public_key()
-        ):
-            raise AuthorityError(f"{self._key_path} is not the EC key of {self.certificate_path}")
-        self._key = key
+    def _new_server(self, alternatives: x509.SubjectAlternativeName) -> Pair:
+        private = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "motelet bridge")])
+        usage = ExtendedKeyUsageOID.SERVER_AUTH
+        end = datetime.now(UTC) + SERVER_LIFE
+        builder = self._builder(subject, private.public_key(), usage, _EPOCH, end, _serial())
+        signed = builder.add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
+        return signed.public_bytes(Encoding.PEM), _pem(private)
 
     def _builder(
         self,
@@ -145,7 +112,7 @@ class Authority:
         end: datetime,
         serial: int,
     ) -> x509.CertificateBuilder:
-        issuer = self.certificate
+        issuer = self._certificate
         end = min(end, issuer.not_valid_after_utc)
         builder = x509.CertificateBuilder(issuer.subject, subject, public, serial, begin, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -154,17 +121,51 @@ class Authority:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return builder.add_extension(identifier, critical=False)
 
-    def _is_good(self, path: Path, key_path: Path, alternatives: x509.SubjectAlternativeName) -> bool:
+    def _is_good(
+        self, chain: bytes | None, private: bytes | None, alternatives: x509.SubjectAlternativeName
+    ) -> bool:
         """Whether the bridge's certificate and key are there, match, last, and are for these names."""
+        if chain is None or private is None:
+            return False
         try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-            key = load_pem_private_key(key_path.read_bytes(), None)
-            certificate.verify_directly_issued_by(self.certificate)
+            certificate = x509.load_pem_x509_certificate(chain)
+            key = load_pem_private_key(private, None)
+            certificate.verify_directly_issued_by(self._certificate)
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (FileNotFoundError, InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
             return False
         lasts = certificate.not_valid_after_utc - datetime.now(UTC) > SERVER_RENEW
         return lasts and names == alternatives and certificate.public_key() == key.public_key()
+
+
+def _new_ca() -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), _serial(), _EPOCH, CA_END)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_usage(ca=True), critical=True)
+    builder = builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), _pem(key)
+
+
+def _loaded(
+    certificate: bytes, private: bytes | None, where: tuple[str, str]
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+    except ValueError as error:
+        raise AuthorityError(f"{where[0]}: not a certificate in PEM") from error
+    if private is None:
+        raise AuthorityError(f"{where[1]} is missing: restore it from the backup")
+    try:
+        key = load_pem_private_key(private, None)
+    except (ValueError, TypeError) as error:
+        raise AuthorityError(f"{where[1]}: not a private key in PEM without a password") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != parsed.public_key():
+        raise AuthorityError(f"{where[1]} is not the EC key of {where[0]}")
+    return parsed, key
 
 
 def read_request(request: bytes, node: str) -> ec.EllipticCurvePublicKey:

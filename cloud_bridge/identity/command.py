@@ -1,21 +1,25 @@
 """`motelet bridge token ...` and `motelet bridge cert ...`: what an operator does with identities.
 
-They change the state folder; a bridge that runs on it notices within a second.
+They change the state folder, or the Secrets; a bridge that runs on it notices within a second.
 """
 
 import argparse
+import asyncio
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cloud_bridge import stores
+from cloud_bridge.backends.base import BackendError
 from cloud_bridge.identity import files
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.identity import Identity
 from cloud_bridge.identity.registry import Registry, RegistryError
+from cloud_bridge.identity.store import Store
 from cloud_bridge.names import is_subdomain
 
 TTL_DEFAULT = "24h"
@@ -48,13 +52,17 @@ def configure(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; -> exit status. What cannot be done is one line on stderr."""
     try:
-        if args.state is None:
-            raise RegistryError("--state DIR is missing: the folder with the CA, as the bridge has it")
-        args.act(args)
-    except (AuthorityError, RegistryError, OSError) as error:
+        asyncio.run(_run(args))
+    except (AuthorityError, RegistryError, BackendError, OSError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_FAILURE
     return 0
+
+
+async def _run(args: argparse.Namespace) -> None:
+    # Only what makes something out of the CA makes a CA.
+    async with stores.opened(args, made=args.act in (_create, _create_pair)) as store:
+        await args.act(args, store)
 
 
 def _token(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -84,37 +92,34 @@ def _action(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     summary: str,
-    act: Callable[[argparse.Namespace], None],
+    act: Callable[[argparse.Namespace, Store], Awaitable[None]],
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    # Either before or after the action: what the bridge's own option gave stays when it is not here.
-    parser.add_argument(
-        "--state", type=Path, metavar="DIR", default=argparse.SUPPRESS, help="the state folder"
-    )
+    stores.configure(parser)
     parser.set_defaults(act=act)
     return parser
 
 
-def _create(args: argparse.Namespace) -> None:
-    print(Identity(args.state).create_token(args.node, args.ttl, args.reusable))
+async def _create(args: argparse.Namespace, store: Store) -> None:
+    print(await (await Identity.open(store)).create_token(args.node, args.ttl, args.reusable))
 
 
-def _list_tokens(args: argparse.Namespace) -> None:
+async def _list_tokens(args: argparse.Namespace, store: Store) -> None:
     now = time.time()
     rows = [
         (each.id, each.node, each.state(now), "reusable" if each.reusable else "once", _time(each.expires))
-        for each in _registry(args).tokens()
+        for each in Registry(store).tokens()
     ]
     _print_table(("ID", "NODE", "STATE", "USE", "EXPIRES"), rows)
 
 
-def _revoke_token(args: argparse.Namespace) -> None:
-    _registry(args).revoke_token(args.id)
+async def _revoke_token(args: argparse.Namespace, store: Store) -> None:
+    await Registry(store).revoke_token(args.id)
 
 
-def _create_pair(args: argparse.Namespace) -> None:
-    identity = Identity(args.state)
-    certificate, key = identity.create_pair(args.node)
+async def _create_pair(args: argparse.Namespace, store: Store) -> None:
+    identity = await Identity.open(store)
+    certificate, key = await identity.create_pair(args.node)
     files.make_folder(args.out)
     # The key first: whoever finds the certificate finds its key.
     contents = {"node-key.der": key, "ca.der": identity.authority.der, "node.der": certificate}
@@ -122,8 +127,8 @@ def _create_pair(args: argparse.Namespace) -> None:
         files.write(args.out / name, content)
 
 
-def _list_certificates(args: argparse.Namespace) -> None:
-    registry = _registry(args)
+async def _list_certificates(args: argparse.Namespace, store: Store) -> None:
+    registry = Registry(store)
     rows = [
         (each.node or "-", each.serial, registry.state(each), _time(each.not_after), _time(each.connected))
         for each in registry.issued()
@@ -131,21 +136,14 @@ def _list_certificates(args: argparse.Namespace) -> None:
     _print_table(("NODE", "SERIAL", "STATE", "EXPIRES", "FIRST CONNECTED"), rows)
 
 
-def _revoke(args: argparse.Namespace) -> None:
-    registry = _registry(args)
+async def _revoke(args: argparse.Namespace, store: Store) -> None:
+    registry = Registry(store)
     if is_subdomain(args.what) and not _SERIAL.match(args.what):
-        count = registry.revoke_node(args.what)
+        count = await registry.revoke_node(args.what)
         print(f"revoked {count} certificates of node {args.what}, and all that are not on record")
     else:
-        registry.revoke_serial(args.what)
+        await registry.revoke_serial(args.what)
         print(f"revoked the certificate {args.what}")
-
-
-def _registry(args: argparse.Namespace) -> Registry:
-    folder: Path = args.state
-    if not folder.is_dir():
-        raise RegistryError(f"there is no folder {folder}")
-    return Registry(folder)
 
 
 def _time(seconds: int | None) -> str:

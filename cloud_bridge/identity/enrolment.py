@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from cloud_bridge import gate
+from cloud_bridge.backends.base import BackendError
 from cloud_bridge.identity.authority import REQUEST_SIZE_MAX
 from cloud_bridge.identity.identity import Identity
 from cloud_bridge.identity.tokens import TokenError
@@ -149,33 +150,36 @@ class Enrolment:
             except asyncio.LimitOverrunError as error:
                 raise HttpError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers too long") from error
             body = await reader.readexactly(head.body_size)
-            return _response(HTTPStatus.OK, self._content(head, body, peer))
+            return _response(HTTPStatus.OK, await self._content(head, body, peer))
         except HttpError as error:
             _log.warning("request refused", peer=peer, status=int(error.status), error=error)
             return _response(error.status, f"{error}\n".encode())
 
-    def _content(self, head: Head, body: bytes, peer: object) -> bytes:
+    async def _content(self, head: Head, body: bytes, peer: object) -> bytes:
         if head.path == CA_PATH and head.method == "GET":
             return self._identity.authority.der
         if head.path == CERTIFICATE_PATH and head.method in ("GET", "POST"):
-            return self._certificate(head, body, peer)
+            return await self._certificate(head, body, peer)
         if head.path in (CA_PATH, CERTIFICATE_PATH):
             raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "no such method")
         raise HttpError(HTTPStatus.NOT_FOUND, "no such path")
 
-    def _certificate(self, head: Head, body: bytes, address: object) -> bytes:
+    async def _certificate(self, head: Head, body: bytes, address: object) -> bytes:
         node = head.headers.get("nodename", "")
         scheme, _, jwt = head.headers.get("authorization", "").partition(" ")
         try:
             if scheme != "Bearer":
                 raise TokenError("no token")
-            peer, certificate = self._identity.enrol(jwt, node, body)
+            peer, certificate = await self._identity.enrol(jwt, node, body)
         except TokenError as error:
             # Which of its checks a token failed is for the log: who tries tokens learns nothing.
             _log.warning("token refused", peer=address, node=node, error=error)
             raise HttpError(HTTPStatus.UNAUTHORIZED, "the token is not good") from error
         except RequestError as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, str(error)) from error
+        except BackendError as error:
+            _log.error("board not enrolled, it may try again", node=node, error=error)
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "try again later") from error
         _log.info("board enrolled", node=node, serial=peer.serial, peer=address)
         return certificate
 

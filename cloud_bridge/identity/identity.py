@@ -2,9 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from cloud_bridge.identity import tokens
 from cloud_bridge.identity.authority import BACKDATE, NODE_LIFE, NODE_SIZE_MAX, Authority, read_request
 from cloud_bridge.identity.registry import Registry, RegistryError
+from cloud_bridge.identity.store import Pair, Store
 from cloud_bridge.identity.tokens import NODE_PREFIX, TokenError
 from cloud_bridge.names import is_subdomain
 from cloud_bridge.peer import Peer
@@ -24,26 +24,45 @@ RENEW_FROM, RENEW_TO = 0.7, 0.9
 
 
 class Identity:
-    """The state folder, opened. Certificates of nodes last for `life`. Raises AuthorityError, OSError."""
+    """The identities in `store`, whose CA is `authority`. Certificates of nodes last for `life`.
+
+    What changes something raises what the store raises, too.
+    """
 
     def __init__(
-        self, folder: Path, life: timedelta = NODE_LIFE, now: Callable[[], float] = time.time
+        self,
+        store: Store,
+        authority: Authority,
+        life: timedelta = NODE_LIFE,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self.authority = Authority(folder)
-        self.registry = Registry(folder, now)
+        self.store = store
+        self.authority = authority
+        self.registry = Registry(store, now)
         self.refresh = self.registry.refresh
         self.refusal = self.registry.refusal
         self.connected = self.registry.connected
         self._life = life
         self._now = now
 
-    def create_token(self, node: str, ttl: int, reusable: bool) -> str:
+    @classmethod
+    async def open(
+        cls, store: Store, life: timedelta = NODE_LIFE, now: Callable[[], float] = time.time
+    ) -> "Identity":
+        """With the CA in the store, made if need be. Raises AuthorityError, and what the store raises."""
+        return cls(store, await Authority.open(store), life, now)
+
+    async def server(self, names: Sequence[str]) -> Pair:
+        """The bridge's certificate and key (PEM) for these host names and addresses."""
+        return await self.authority.server(self.store, names)
+
+    async def create_token(self, node: str, ttl: int, reusable: bool) -> str:
         """A new token for `node`, good for `ttl` seconds. Raises RegistryError."""
         _check_name(node)
-        claims = self.registry.create_token(node, ttl, reusable)
+        claims = await self.registry.create_token(node, ttl, reusable)
         return tokens.make(self.authority.der, self.authority.token_key, claims)
 
-    def create_pair(self, node: str) -> tuple[bytes, bytes]:
+    async def create_pair(self, node: str) -> tuple[bytes, bytes]:
         """A certificate of `node` and its new private key (PKCS #8), both DER. Raises RegistryError.
 
         For a board that is not to make its own key; nothing of the key is kept here.
@@ -52,10 +71,10 @@ class Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NODE_PREFIX + node)])
         request = x509.CertificateSigningRequestBuilder(name).sign(key, hashes.SHA256())
-        _, certificate = self._sign(request.public_bytes(Encoding.DER), node)
+        _, certificate = await self._sign(request.public_bytes(Encoding.DER), node)
         return certificate, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
-    def enrol(self, jwt: str, node: str, request: bytes) -> tuple[Peer, bytes]:
+    async def enrol(self, jwt: str, node: str, request: bytes) -> tuple[Peer, bytes]:
         """The first certificate (DER) of a board that shows a token. Raises TokenError, RequestError."""
         claims = tokens.read(jwt, self.authority.token_key, self._now())
         if claims.node != node:
@@ -63,12 +82,12 @@ class Identity:
         # The request first: a token is not to be spent on one that cannot be signed.
         public = read_request(request, node)
         spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.registry.redeem(claims, hashlib.sha256(spki).hexdigest())
-        return self._sign(request, node)
+        await self.registry.redeem(claims, hashlib.sha256(spki).hexdigest())
+        return await self._sign(request, node)
 
-    def renew(self, node: str, request: bytes) -> tuple[Peer, bytes]:
+    async def renew(self, node: str, request: bytes) -> tuple[Peer, bytes]:
         """The next certificate (DER) of `node`, which its present one has proved. Raises RequestError."""
-        return self._sign(request, node)
+        return await self._sign(request, node)
 
     def renewal_due(self, peer: Peer) -> bool:
         """Whether it is time for the next certificate."""
@@ -77,10 +96,11 @@ class Identity:
         begin = peer.not_before + BACKDATE.total_seconds()
         return self._now() >= begin + part * (peer.not_after - begin)
 
-    def _sign(self, request: bytes, node: str) -> tuple[Peer, bytes]:
+    async def _sign(self, request: bytes, node: str) -> tuple[Peer, bytes]:
+        made = int(self._now())
         certificate = self.authority.sign(request, node, self._life)
         peer = _peer(certificate, node)
-        self.registry.add(peer)
+        await self.registry.add(peer, made)
         return peer, certificate.public_bytes(Encoding.DER)
 
 

@@ -1,7 +1,7 @@
-"""What was handed out and what was taken back: tokens, certificates, revocations, one small file each.
+"""What was handed out and what was taken back: tokens, certificates, revocations.
 
-A record is a JSON file; `records.Records` keeps those of one folder in memory and sees what another
-process (the command line, later another bridge) changes. Rules about them are here and nowhere else:
+The records are in a `store.Store`, where other processes (the command line, other bridges) change them too.
+Rules about them are here and nowhere else:
 
 * a token that may be used once is bound to the first public key it was used for, and good for that key
   again: a board whose power went before it stored its certificate asks once more, and who saw the token
@@ -13,11 +13,9 @@ process (the command line, later another bridge) changes. Rules about them are h
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from cloud_bridge.identity import files
-from cloud_bridge.identity.records import Records
+from cloud_bridge.identity.store import Issued, NodeRevocation, Result, Store, Tables, Token
 from cloud_bridge.identity.tokens import Claims, TokenError
 from cloud_bridge.peer import Peer
 
@@ -36,104 +34,62 @@ class RegistryError(Exception):
     """What was asked for cannot be done; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token that was made. Times are seconds since 1970; `used` is the SHA-256 of a public key, in hex."""
-
-    id: str
-    node: str
-    created: int
-    expires: int
-    reusable: bool
-    used: str | None = None
-    revoked: int | None = None
-
-    def state(self, now: float) -> str:
-        """In one word what it is still good for."""
-        if self.revoked is not None:
-            return "revoked"
-        if self.expires <= now:
-            return "expired"
-        return "used" if self.used and not self.reusable else "valid"
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A certificate that was signed, or one from elsewhere that was revoked. `serial` is lower-case hex.
-
-    `connected` is when it was first used.
-    """
-
-    serial: str
-    node: str
-    not_before: int
-    not_after: int
-    connected: int | None = None
-    revoked: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRevocation:
-    """Certificates of `node` that this registry has no record of are worth nothing if made by `before`."""
-
-    node: str
-    before: int
-
-
 class Registry:
-    """The records in the state folder. `now` tells the time in seconds since 1970. Raises OSError."""
+    """The records in `store`. `now` tells the time in seconds since 1970. Raises what the store raises."""
 
-    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self._folder = folder
+    def __init__(self, store: Store, now: Callable[[], float] = time.time) -> None:
+        self._store = store
         self._now = now
-        files.make_folder(folder)
-        self._tokens = Records(folder / "tokens", Token)
-        self._issued = Records(folder / "certificates", Issued)
-        self._nodes = Records(folder / "revoked-nodes", NodeRevocation)
         self._newest: dict[str, tuple[int, int]] = {}
         self._find_newest()
 
     def refresh(self) -> bool:
-        """Look for what another process changed; -> whether there was something. Raises OSError."""
-        changed = [records.refresh() for records in (self._tokens, self._issued, self._nodes)]
-        if changed[1]:
+        """Look for what others changed; -> whether there was something."""
+        changed = self._store.refresh()
+        if changed:
             self._find_newest()
-        return any(changed)
+        return changed
 
     # -- tokens ------------------------------------------------------------------------------
 
-    def create_token(self, node: str, ttl: int, reusable: bool) -> Claims:
+    async def create_token(self, node: str, ttl: int, reusable: bool) -> Claims:
         """Record a new token for `node` that lives `ttl` seconds. Raises RegistryError."""
         if not 0 < ttl <= TTL_MAX:
             raise RegistryError(f"a token lives 1 to {TTL_MAX} seconds, not {ttl}")
         now = int(self._now())
-        with files.locked(self._folder):
-            self.refresh()
-            self._forget_old(now)
-            if sum(each.state(now) == "valid" for each in self._tokens.values()) >= TOKENS_MAX:
+        token = Token(secrets.token_hex(8), node, now, now + ttl, reusable)
+
+        def act(tables: Tables) -> None:
+            _forget_old(tables, now)
+            if sum(each.state(now) == "valid" for each in self._store.tables.tokens.values()) >= TOKENS_MAX:
                 raise RegistryError(f"there are {TOKENS_MAX} tokens already; revoke some")
-            token = Token(secrets.token_hex(8), node, now, now + ttl, reusable)
-            self._tokens.put(token.id, token)
+            tables.tokens.put(token.id, token)
+
+        await self._change(node, act)
         return Claims(token.id, node, now, token.expires)
 
     def tokens(self) -> Sequence[Token]:
         """All tokens on record, the oldest first."""
-        return sorted(self._tokens.values(), key=lambda token: (token.created, token.id))
+        return sorted(self._store.tables.tokens.values(), key=lambda token: (token.created, token.id))
 
-    def revoke_token(self, identity: str) -> None:
+    async def revoke_token(self, identity: str) -> None:
         """Make a token worthless. Raises RegistryError when there is none."""
-        with files.locked(self._folder):
-            self.refresh()
-            token = self._tokens.get(identity)
+        self.refresh()
+        known = self._store.tables.tokens.get(identity)
+
+        def act(tables: Tables) -> None:
+            token = tables.tokens.get(identity)
             if token is None:
                 raise RegistryError(f"no token {identity}")
-            self._tokens.put(identity, replace(token, revoked=int(self._now())))
+            tables.tokens.put(identity, replace(token, revoked=int(self._now())))
 
-    def redeem(self, claims: Claims, key_digest: str) -> None:
+        await self._change(known.node if known else "", act)
+
+    async def redeem(self, claims: Claims, key_digest: str) -> None:
         """Use a token whose signature is good for the public key of this SHA-256 (hex). Raises TokenError."""
-        with files.locked(self._folder):
-            self.refresh()
-            token = self._tokens.get(claims.id)
+
+        def act(tables: Tables) -> None:
+            token = tables.tokens.get(claims.id)
             if token is None or token.node != claims.node:
                 raise TokenError("no record of it")
             if token.revoked is not None:
@@ -141,35 +97,45 @@ class Registry:
             if token.used is not None and token.used != key_digest and not token.reusable:
                 raise TokenError("used before, for another key")
             if token.used is None:
-                self._tokens.put(token.id, replace(token, used=key_digest))
+                tables.tokens.put(token.id, replace(token, used=key_digest))
+
+        await self._change(claims.node, act)
 
     # -- certificates ------------------------------------------------------------------------
 
     def issued(self) -> Sequence[Issued]:
         """All certificates on record, by node, the oldest first."""
-        return sorted(self._issued.values(), key=lambda each: (each.node, _age(each)))
+        return sorted(self._store.tables.issued.values(), key=lambda each: (each.node, _age(each)))
 
     def state(self, record: Issued) -> str:
         """In a few words what a certificate on record is worth."""
         peer = Peer(record.node, record.serial, record.not_before, record.not_after)
         return self.refusal(peer) or "valid"
 
-    def add(self, peer: Peer) -> None:
-        """Record a certificate that was signed; to be called before it is handed out."""
-        with files.locked(self._folder):
-            self.refresh()
-            self._forget_old(int(self._now()))
-            record = Issued(peer.serial, peer.node, peer.not_before, peer.not_after)
-            self._issued.put(peer.serial, record)
+    async def add(self, peer: Peer, made: int) -> None:
+        """Record a certificate that was signed at `made`; to be called before it is handed out.
+
+        It is worth nothing where its node was revoked meanwhile.
+        """
+
+        def act(tables: Tables) -> None:
+            _forget_old(tables, int(self._now()))
+            node = tables.nodes.get(peer.node)
+            revoked = node.before if node is not None and node.before > made else None
+            record = Issued(peer.serial, peer.node, peer.not_before, peer.not_after, revoked=revoked)
+            tables.issued.put(peer.serial, record)
+
+        await self._change(peer.node, act)
 
     def refusal(self, peer: Peer) -> str | None:
         """Why a certificate is worth nothing although its signature is good; None when it is good."""
-        if peer.serial in self._issued.damaged or peer.node in self._nodes.damaged:
+        tables = self._store.tables
+        if peer.serial in tables.issued.damaged or peer.node in tables.nodes.damaged:
             return "its record cannot be read"
-        record = self._issued.get(peer.serial)
+        record = tables.issued.get(peer.serial)
         if record is not None and record.revoked is not None:
             return "revoked"
-        node = self._nodes.get(peer.node)
+        node = tables.nodes.get(peer.node)
         if record is None and node is not None and peer.not_before <= node.before:
             return "revoked"
         if peer.not_after <= self._now():
@@ -178,56 +144,72 @@ class Registry:
             return "replaced by a newer certificate"
         return None
 
-    def connected(self, peer: Peer) -> None:
+    async def connected(self, peer: Peer) -> None:
         """A board has connected with it: what its node had before is worth nothing from now on."""
-        record = self._issued.get(peer.serial)
-        if record is not None and record.connected is None:
-            with files.locked(self._folder):
-                self.refresh()
-                record = self._issued.get(peer.serial) or record
-                self._issued.put(peer.serial, replace(record, connected=int(self._now())))
-            self._find_newest()
+        known = self._store.tables.issued.get(peer.serial)
+        if known is not None and known.connected is not None:
+            return
 
-    def revoke_serial(self, serial: str) -> None:
+        def act(tables: Tables) -> None:
+            record = tables.issued.get(peer.serial)
+            if record is not None and record.connected is None:
+                tables.issued.put(peer.serial, replace(record, connected=int(self._now())))
+
+        await self._change(peer.node, act)
+
+    async def revoke_serial(self, serial: str) -> None:
         """Make one certificate worthless, one that was made elsewhere too. Raises RegistryError."""
         number = serial.lower().replace(":", "").lstrip("0")
         if not number or len(number) > 40 or not set(number) <= set("0123456789abcdef"):
             raise RegistryError(f"not a serial number in hex: {serial}")
         now = int(self._now())
-        with files.locked(self._folder):
-            self.refresh()
-            # Of one made elsewhere nothing is known, least of all when it ends.
-            record = self._issued.get(number) or Issued(number, "", 0, END_OF_TIME)
-            self._issued.put(number, replace(record, revoked=record.revoked or now))
-        self._find_newest()
+        self.refresh()
+        known = self._store.tables.issued.get(number)
 
-    def revoke_node(self, node: str) -> int:
+        def act(tables: Tables) -> None:
+            # Of one made elsewhere nothing is known, least of all when it ends.
+            record = tables.issued.get(number) or Issued(number, "", 0, END_OF_TIME)
+            tables.issued.put(number, replace(record, revoked=record.revoked or now))
+
+        await self._change(known.node if known else "", act)
+
+    async def revoke_node(self, node: str) -> int:
         """Make all certificates worthless that `node` has by now; -> how many of them are on record."""
         now = int(self._now())
-        count = 0
-        with files.locked(self._folder):
-            self.refresh()
-            for record in [each for each in self._issued.values() if each.node == node]:
-                if record.revoked is None and record.not_after > now:
-                    self._issued.put(record.serial, replace(record, revoked=now))
-                    count += 1
-            self._nodes.put(node, NodeRevocation(node, now))
-        self._find_newest()
-        return count
+
+        def act(tables: Tables) -> int:
+            live = [
+                each
+                for each in tables.issued.values()
+                if each.node == node and each.revoked is None and each.not_after > now
+            ]
+            for record in live:
+                tables.issued.put(record.serial, replace(record, revoked=now))
+            tables.nodes.put(node, NodeRevocation(node, now))
+            return len(live)
+
+        return await self._change(node, act)
+
+    async def _change(self, node: str, act: Callable[[Tables], Result]) -> Result:
+        try:
+            return await self._store.change(node, act)
+        finally:
+            self._find_newest()
 
     def _find_newest(self) -> None:
         """By node the age of the newest certificate that counts: the youngest that has connected."""
         self._newest = {}
-        for record in self._issued.values():
+        for record in self._store.tables.issued.values():
             if record.connected is not None and record.revoked is None:
                 self._newest[record.node] = max(_age(record), self._newest.get(record.node, (0, 0)))
 
-    def _forget_old(self, now: int) -> None:
-        limit = now - KEEP_SECONDS
-        for token in [each for each in self._tokens.values() if each.expires < limit]:
-            self._tokens.delete(token.id)
-        for record in [each for each in self._issued.values() if each.not_after < limit]:
-            self._issued.delete(record.serial)
+
+def _forget_old(tables: Tables, now: int) -> None:
+    limit = now - KEEP_SECONDS
+    for token in [each for each in tables.tokens.values() if each.expires < limit]:
+        tables.tokens.delete(token.id)
+    for record in [each for each in tables.issued.values() if each.not_after < limit]:
+        tables.issued.delete(record.serial)
 
 
 def _age(record: Issued) -> tuple[int, int]:

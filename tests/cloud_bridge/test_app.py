@@ -17,12 +17,11 @@ from contextlib import suppress
 
 import pytest
 import yaml
-from board_client import SERVER_NAMES, BoardClient, client_context, read, until
+from board_client import BoardClient, client_context, identity_in, read, server_files, until
 from memory_backend import device, model
 from simulated_board import SimulatedBoard
 
 from cloud_bridge import app
-from cloud_bridge.identity.identity import Identity
 from motelet import protocol as p
 from motelet.tools.freeport import free_port
 
@@ -32,7 +31,7 @@ COMMAND = [sys.executable, "-m", "motelet.tools.cli", "bridge"]
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory):
-    return Identity(tmp_path_factory.mktemp("state"))
+    return identity_in(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
@@ -59,8 +58,8 @@ class Bridge:
         self.context = client_context(identity, "board-1")
 
     def start(self):
-        cert, key = self.identity.authority.server(SERVER_NAMES)
-        tls = ["--cert", cert, "--key", key, "--client-ca", self.identity.authority.certificate_path]
+        cert, key, ca = server_files(self.identity)
+        tls = ["--cert", cert, "--key", key, "--client-ca", ca]
         options = ["--manifests", self.folder, "--listen", f"localhost:{self.port}", "--log-format", "json"]
         options += ["--http", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
@@ -127,8 +126,8 @@ def parse(folder, *options):
 
 
 def test_options_that_cannot_be_used_are_told_in_one_line(folder, identity, tmp_path, capsys):
-    cert, key = identity.authority.server(SERVER_NAMES)
-    tls = ["--cert", cert, "--key", key, "--client-ca", identity.authority.certificate_path]
+    cert, key, ca = server_files(identity)
+    tls = ["--cert", cert, "--key", key, "--client-ca", ca]
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
     with socket.create_server(("127.0.0.1", 0)) as taken:

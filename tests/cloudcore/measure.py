@@ -30,6 +30,7 @@ from peer_thread import PeerThread
 from simulated_board import SimulatedBoard
 
 from cloud_bridge.backends.cloudcore.credentials import Credentials
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
 from motelet import protocol
 from motelet.tools.bench.figures import Figure, quantiles
@@ -87,7 +88,7 @@ async def sizes(folder: Path) -> list[Figure]:
     nodes = [f"board-{number}" for number in range(NODES)]
     peer = CloudHubPeer()
     cloud = await peer.start(context=ca.context(required=True))
-    identity = Identity(folder / "state")
+    identity = await Identity.open(Folder(folder / "state"))
     await asyncio.to_thread(Credentials(folder / "state" / "cloudcore").join, url, ca.token(), nodes)
     port, enrol = free_ports(2)
     command = [sys.executable, "-m", "motelet.tools.cli", "bridge", "--cloudcore", f"wss://127.0.0.1:{cloud}"]
@@ -137,11 +138,11 @@ def _context(identity: Identity, folder: Path, node: str) -> ssl.SSLContext:
     key = new_key("ec")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{node}")])
     request = x509.CertificateSigningRequestBuilder(name).sign(key, hashes.SHA256())
-    _, der = identity.renew(node, request.public_bytes(Encoding.DER))
+    _, der = at_once(identity.renew(node, request.public_bytes(Encoding.DER)))
     file = folder / f"{node}.pem"
     pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
     file.write_bytes(pem + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.create_default_context(cafile=str(identity.authority.certificate_path))
+    context = ssl.create_default_context(cadata=identity.authority.der)
     context.load_cert_chain(file)
     return context
 

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloud_bridge.identity import authority as authority_module
 from cloud_bridge.identity.authority import Authority, AuthorityError
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.peer import RequestError
 
 LIFE = timedelta(days=365)
@@ -27,21 +28,25 @@ def der(key, *names):
     return request(key, *names).public_bytes(Encoding.DER)
 
 
+def opened(folder):
+    return at_once(Authority.open(Folder(folder)))
+
+
 @pytest.fixture
 def authority(tmp_path):
-    return Authority(tmp_path / "state")
+    return opened(tmp_path / "state")
 
 
 def test_the_ca_is_made_once_and_kept(authority, tmp_path):
-    again = Authority(tmp_path / "state")
+    again = opened(tmp_path / "state")
     assert again.der == authority.der and again.token_key == authority.token_key
-    for path in (tmp_path / "state").iterdir():
+    for path in (tmp_path / "state").glob("*.pem"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_start_that_was_cut_short_is_made_good(authority, tmp_path):
-    authority.certificate_path.unlink()
-    Authority(tmp_path / "state")
+    (tmp_path / "state" / "ca.pem").unlink()
+    opened(tmp_path / "state")
 
 
 def test_a_ca_without_its_key_is_never_replaced(authority, tmp_path):
@@ -49,21 +54,21 @@ def test_a_ca_without_its_key_is_never_replaced(authority, tmp_path):
     for content, why in ((b"junk", "not a private key"), (None, "is missing")):
         key.write_bytes(content) if content else key.unlink()
         with pytest.raises(AuthorityError, match=why):
-            Authority(tmp_path / "state")
-    Authority(tmp_path / "other")
+            opened(tmp_path / "state")
+    opened(tmp_path / "other")
     key.write_bytes((tmp_path / "other" / "ca-key.pem").read_bytes())
     with pytest.raises(AuthorityError, match="is not the EC key"):
-        Authority(tmp_path / "state")
-    authority.certificate_path.write_bytes(b"junk")
+        opened(tmp_path / "state")
+    (tmp_path / "state" / "ca.pem").write_bytes(b"junk")
     with pytest.raises(AuthorityError, match="not a certificate"):
-        Authority(tmp_path / "state")
+        opened(tmp_path / "state")
 
 
 def test_the_bridges_certificate_is_kept_while_it_is_good(authority, tmp_path):
     def made(names):
-        path, key = authority.server(names)
-        assert key.exists()
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        chain, key = at_once(authority.server(Folder(tmp_path / "state"), names))
+        assert key == (tmp_path / "state" / "server-key.pem").read_bytes()
+        return x509.load_pem_x509_certificate(chain)
 
     first = made(["localhost", "127.0.0.1", "::1"])
     assert made(["localhost", "127.0.0.1", "::1"]) == first
@@ -79,16 +84,16 @@ def test_the_bridges_certificate_is_kept_while_it_is_good(authority, tmp_path):
     assert made(["bridge.example.com"]) != third
 
 
-def test_the_bridges_certificate_is_renewed_in_time(authority, monkeypatch):
+def test_the_bridges_certificate_is_renewed_in_time(authority, monkeypatch, tmp_path):
     monkeypatch.setattr(authority_module, "SERVER_LIFE", authority_module.SERVER_RENEW - timedelta(hours=1))
-    first = authority.server(["localhost"])[0].read_bytes()
-    assert authority.server(["localhost"])[0].read_bytes() != first
+    first = at_once(authority.server(Folder(tmp_path / "state"), ["localhost"]))
+    assert at_once(authority.server(Folder(tmp_path / "state"), ["localhost"])) != first
 
 
 def test_a_signed_certificate_is_that_of_the_node_and_the_key(authority):
     key = new_key("ec")
     certificate = authority.sign(der(key, "system:node:board-1"), "board-1", LIFE)
-    certificate.verify_directly_issued_by(authority.certificate)
+    certificate.verify_directly_issued_by(x509.load_der_x509_certificate(authority.der))
     assert certificate.public_key() == key.public_key()
     assert certificate.subject.rfc4514_string() == "CN=system:node:board-1,O=system:nodes"
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value

@@ -6,7 +6,7 @@ from asyncio import sslproto
 
 import cbor2
 import pytest
-from board_client import BoardClient, client_context, server_of, until
+from board_client import BoardClient, client_context, identity_in, server_of, until
 from bridge_world import Bridge
 from memory_backend import device
 from simulated_board import SimulatedBoard
@@ -18,7 +18,6 @@ from cloud_bridge.cloudhub import server as server_module
 from cloud_bridge.cloudhub import tls as tls_module
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED, Session
 from cloud_bridge.cloudhub.tls import certificate_peer
-from cloud_bridge.identity.identity import Identity
 from cloud_bridge.peer import Peer, RequestError
 from motelet import protocol as p
 
@@ -41,13 +40,13 @@ class Guard:
     def refusal(self, peer):
         return self.refused.get(peer.node)
 
-    def connected(self, peer):
+    async def connected(self, peer):
         self.seen.append(peer)
 
     def renewal_due(self, peer):
         return self.due
 
-    def renew(self, node, request):
+    async def renew(self, node, request):
         if request == b"bad":
             raise RequestError("not a request in DER")
         self.requests.append((node, request))
@@ -56,7 +55,7 @@ class Guard:
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory):
-    return Identity(tmp_path_factory.mktemp("state"))
+    return identity_in(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from cloud_bridge import app
 from cloud_bridge.identity.command import duration
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.registry import Registry
 from cloud_bridge.peer import Peer
 from motelet.tools.cli import main
@@ -60,10 +61,10 @@ def test_a_pair_made_here(run, tmp_path):
 
 def test_certificates(run, tmp_path):
     run("token", "create", "board-1")
-    registry = Registry(tmp_path / "state")
+    registry = Registry(Folder(tmp_path / "state"))
     serials = ["1" * 27, "2" * 27]
     for serial in serials:
-        registry.add(Peer("board-1", serial, 0, 2**33))
+        at_once(registry.add(Peer("board-1", serial, 0, 2**33), 0))
     run("cert", "revoke", serials[0])
     rows = [line.split() for line in run("cert", "list").splitlines()[1:]]
     assert [row[:3] for row in rows] == [["board-1", serials[0], "revoked"], ["board-1", serials[1], "valid"]]

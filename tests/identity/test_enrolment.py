@@ -7,6 +7,7 @@ import ssl
 from contextlib import suppress
 
 import pytest
+from board_client import identity_in
 from certificates import new_key
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from cloud_bridge import gate
-from cloud_bridge.cloudhub.tls import server_context
+from cloud_bridge.cloudhub.tls import context_of
 from cloud_bridge.identity import enrolment as enrolment_module
 from cloud_bridge.identity.enrolment import Enrolment, Head, HttpError, parse_head
-from cloud_bridge.identity.identity import Identity
+from cloud_bridge.identity.folder import at_once
 from cloud_bridge.logs import Logfmt
 
 NODE = "board-1"
@@ -32,11 +33,10 @@ def request_for(key, node=NODE):
 
 class Server:
     def __init__(self, folder):
-        self.identity = Identity(folder)
-        authority = self.identity.authority
-        self.context = server_context(*authority.server(["localhost"]), None)
+        self.identity = identity_in(folder)
+        self.context = context_of(at_once(self.identity.server(["localhost"])), None)
         self.enrolment = Enrolment(self.identity, self.context)
-        self.client = ssl.create_default_context(cafile=authority.certificate_path)
+        self.client = ssl.create_default_context(cadata=self.identity.authority.der)
 
     async def __aenter__(self):
         self.port = await self.enrolment.start("localhost", 0)
@@ -69,7 +69,7 @@ class Server:
         return int(head.split()[1]), content
 
     def token(self, node=NODE, ttl=60, reusable=False):
-        return self.identity.create_token(node, ttl, reusable).partition(".")[2]
+        return at_once(self.identity.create_token(node, ttl, reusable)).partition(".")[2]
 
     async def join(self, token, request, node=NODE, method="GET"):
         headers = {"NodeName": node, "Authorization": f"Bearer {token}"}
@@ -126,9 +126,9 @@ def test_a_replayed_token(run, caplog):
 def test_tokens_that_are_not_good_are_told_apart_in_the_log_only(run, caplog, tmp_path):
     async def scenario(server):
         request = request_for(new_key("ec"))
-        other = Identity(tmp_path / "other").create_token(NODE, 60, False).partition(".")[2]
+        other = at_once(identity_in(tmp_path / "other").create_token(NODE, 60, False)).partition(".")[2]
         revoked = server.token()
-        server.identity.registry.revoke_token(server.identity.registry.tokens()[0].id)
+        await server.identity.registry.revoke_token(server.identity.registry.tokens()[0].id)
         for token in (other, revoked, "", "a.b.c", server.token("board-2"), server.token()[:-3]):
             assert await server.join(token, request) == (401, b"the token is not good\n")
         for value in ("Basic abc", f"bearer {server.token()}", ""):

@@ -7,11 +7,12 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from board_client import identity_in, server_files
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from installation import DAY, HOST, Installation, installation, sign, wait_for, write_pair
 
-from cloud_bridge.identity.authority import Authority
+from cloud_bridge.identity.folder import at_once
 
 NODE = "board-1"
 
@@ -26,7 +27,7 @@ def bridge(tmp_path_factory):
 def stranger(tmp_path_factory):
     """The state folder of another installation."""
     folder = tmp_path_factory.mktemp("stranger") / "state"
-    Authority(folder).server(["localhost"])
+    server_files(identity_in(folder))
     return folder
 
 
@@ -120,9 +121,7 @@ def test_token_of_another_installation(bridge, stranger):
     # Its CA is not ours: the board sees that before it says anything.
     joining(bridge, "astray", "0" * 64 + "." + jwt, "the CA is not that of the token")
     # It names our CA and is signed by another: the bridge sees that.
-    from cloud_bridge.identity.identity import Identity
-
-    foreign = Identity(stranger).create_token(NODE, 60, False).partition(".")[2]
+    foreign = at_once(identity_in(stranger).create_token(NODE, 60, False)).partition(".")[2]
     joining(bridge, "forged", f"{digest}.{foreign}", "401")
 
 

@@ -1,6 +1,7 @@
 """Tokens, certificates and revocations on disk: the rules, two processes at once, and damage."""
 
 import base64
+import inspect
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ import pytest
 
 from cloud_bridge.identity import registry as registry_module
 from cloud_bridge.identity import tokens
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.registry import Registry, RegistryError
 from cloud_bridge.identity.tokens import Claims, TokenError
 from cloud_bridge.peer import Peer
@@ -32,7 +34,25 @@ def clock():
 
 @pytest.fixture
 def registry(tmp_path, clock):
-    return Registry(tmp_path / "state", clock)
+    return opened(tmp_path, clock)
+
+
+class AtOnce:
+    """A registry whose methods do not have to be awaited."""
+
+    def __init__(self, registry):
+        self._registry = registry
+
+    def __getattr__(self, name):
+        def call(*args, **options):
+            result = getattr(self._registry, name)(*args, **options)
+            return at_once(result) if inspect.iscoroutine(result) else result
+
+        return call
+
+
+def opened(folder, clock):
+    return AtOnce(Registry(Folder(folder / "state"), clock))
 
 
 def peer(serial, made=0, node="board-1", life=100 * DAY):
@@ -156,11 +176,11 @@ def test_limits_of_tokens(registry, clock, monkeypatch):
 # -- certificates -------------------------------------------------------------------------------
 
 
-def test_the_newer_certificate_counts_once_it_has_connected(registry):
+def test_the_newer_certificate_counts_once_it_has_connected(registry, clock):
     old, new = peer("a1"), peer("a2", made=50)
-    registry.add(old)
+    registry.add(old, clock.now)
     registry.connected(old)
-    registry.add(new)
+    registry.add(new, clock.now)
     assert registry.refusal(old) is None and registry.refusal(new) is None
     registry.connected(new)
     assert registry.refusal(old) == "replaced by a newer certificate"
@@ -170,10 +190,10 @@ def test_the_newer_certificate_counts_once_it_has_connected(registry):
     assert (registry.refusal(old), registry.refusal(new)) == (None, "revoked")
 
 
-def test_of_two_certificates_of_one_second_the_serial_tells(registry):
+def test_of_two_certificates_of_one_second_the_serial_tells(registry, clock):
     old, new = peer("a1"), peer("a2")
     for each in (old, new):
-        registry.add(each)
+        registry.add(each, clock.now)
         registry.connected(each)
     assert registry.refusal(old) == "replaced by a newer certificate"
     assert registry.refusal(new) is None
@@ -181,11 +201,11 @@ def test_of_two_certificates_of_one_second_the_serial_tells(registry):
 
 def test_a_node_is_revoked_with_all_it_has_and_may_join_again(registry, clock):
     known, foreign = peer("a1"), peer("f1", made=-100)
-    registry.add(known)
+    registry.add(known, clock.now)
     assert registry.revoke_node("board-1") == 1
     assert registry.refusal(known) == registry.refusal(foreign) == "revoked"
     later = peer("a2", made=-3600)  # backdated, as certificates are: the record is what counts
-    registry.add(later)
+    registry.add(later, clock.now)
     assert registry.refusal(later) is None
     assert registry.refusal(peer("f2", made=1)) is None
 
@@ -202,15 +222,15 @@ def test_certificates_from_elsewhere_are_revoked_by_serial(registry):
 
 def test_an_expired_certificate_is_refused_in_a_session_too(registry, clock):
     one = peer("a1", life=10)
-    registry.add(one)
+    registry.add(one, clock.now)
     clock.now += 11
     assert registry.refusal(one) == "expired"
 
 
 def test_old_records_are_forgotten(registry, clock):
-    registry.add(peer("a1", life=10))
+    registry.add(peer("a1", life=10), clock.now)
     clock.now += registry_module.KEEP_SECONDS + 11
-    registry.add(peer("a2", made=clock.now - 1_800_000_000))
+    registry.add(peer("a2", made=clock.now - 1_800_000_000), clock.now)
     assert [each.serial for each in registry.issued()] == ["a2"]
 
 
@@ -218,24 +238,24 @@ def test_old_records_are_forgotten(registry, clock):
 
 
 def test_another_process_sees_everything_at_once(registry, tmp_path, clock):
-    other = Registry(tmp_path / "state", clock)
+    other = opened(tmp_path, clock)
     claims = other.create_token("board-1", 60, reusable=False)
     registry.redeem(claims, "key one")
     with pytest.raises(TokenError, match="used before"):
         other.redeem(claims, "key two")
     one = peer("a1")
-    registry.add(one)
+    registry.add(one, clock.now)
     registry.connected(one)
     assert other.refresh()
     assert other.refusal(peer("a0")) == "replaced by a newer certificate"
     other.revoke_node("board-1")
     assert registry.refresh()
     assert registry.refusal(one) == "revoked"
-    assert [each.revoked for each in Registry(tmp_path / "state", clock).issued()] == [clock.now]
+    assert [each.revoked for each in opened(tmp_path, clock).issued()] == [clock.now]
 
 
-def test_a_quiet_folder_is_not_read_again(registry, tmp_path):
-    registry.add(peer("a1"))
+def test_a_quiet_folder_is_not_read_again(registry, tmp_path, clock):
+    registry.add(peer("a1"), clock.now)
     for folder in (tmp_path / "state").iterdir():
         if folder.is_dir():
             os.utime(folder, ns=(1, 1))
@@ -245,9 +265,9 @@ def test_a_quiet_folder_is_not_read_again(registry, tmp_path):
     assert registry.refusal(peer("a1")) is None
 
 
-def test_a_damaged_record_shuts_out(registry, tmp_path):
-    registry.add(peer("a1"))
-    registry.add(peer("b1", node="board-2"))
+def test_a_damaged_record_shuts_out(registry, tmp_path, clock):
+    registry.add(peer("a1"), clock.now)
+    registry.add(peer("b1", node="board-2"), clock.now)
     for content in (b"", b"{", b"[]", b"{}", b'{"serial": 1}', b"\xff"):
         path = tmp_path / "state" / "certificates" / "a1.json"
         path.unlink()
@@ -278,4 +298,4 @@ def test_nobody_else_can_read_the_state(registry, tmp_path):
 def test_a_write_that_was_cut_short_is_no_record(registry, tmp_path, clock):
     folder = tmp_path / "state" / "tokens"
     (folder / ".new-abc.json").write_text('{"id": ')
-    assert Registry(tmp_path / "state", clock).tokens() == []
+    assert opened(tmp_path, clock).tokens() == []

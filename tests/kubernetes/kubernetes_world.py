@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from board_client import BoardClient, server_of
+from board_client import SERVER_NAMES, BoardClient
 from simulated_board import SimulatedBoard
 
 import cloud_bridge
@@ -20,6 +21,7 @@ from cloud_bridge.backends.base import BackendError
 from cloud_bridge.backends.kubernetes import access
 from cloud_bridge.backends.kubernetes.backend import Kubernetes
 from cloud_bridge.cloudhub.server import CloudHub
+from cloud_bridge.cloudhub.tls import context_of
 from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.identity.identity import Identity
 from motelet import protocol
@@ -159,7 +161,9 @@ class Bridge:
         await self.backend.start()
         self.controller = DeviceController(self.backend)
         self.controller.start()
-        context = server_of(self.identity) if self.identity is not None else None
+        context = None
+        if self.identity is not None:
+            context = context_of(await self.identity.server(SERVER_NAMES), self.identity.authority.der)
         self.hub = CloudHub(self.controller, self.backend.nodes, context, self.identity)
         self.port = await self.hub.start("localhost", 0)
         parts = (self.backend, self.controller, self.hub)
@@ -182,11 +186,19 @@ class Bridge:
 class BridgeProcess:
     """`motelet bridge` as a process of its own; it is killed at the end. A context manager."""
 
-    def __init__(self, cluster: Cluster, name: str, folder: Path, server: str = "", port: int = 0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        folder: Path,
+        server: str = "",
+        port: int = 0,
+        identity: Sequence[str] = ("--plain",),
+    ) -> None:
         self.port = port or free_port()
         self._log = folder / f"{name}.log"
         arguments = ["--kubernetes", f"--kubeconfig={config(cluster, server)}", f"--bridge-name={name}"]
-        self._command = [*arguments, "--plain", f"--listen=127.0.0.1:{self.port}", "--log-level=debug"]
+        self._command = [*arguments, *identity, f"--listen=127.0.0.1:{self.port}", "--log-level=debug"]
         self.process: subprocess.Popen[bytes]
 
     def __enter__(self) -> Self:
@@ -216,10 +228,13 @@ class BridgeProcess:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    def board(self, node: str, board: SimulatedBoard | None = None) -> BoardClient:
-        path = f"{protocol.PATH}/{node}"
+    def board(
+        self, node: str, board: SimulatedBoard | None = None, context: ssl.SSLContext | None = None
+    ) -> BoardClient:
+        path = protocol.PATH if context else f"{protocol.PATH}/{node}"
         # Loopback has two addresses, and this bridge listens on one of them.
-        return BoardClient(board or SimulatedBoard(), self.port, path=path, host="127.0.0.1")
+        more = {"server_hostname": "localhost"} if context else {}
+        return BoardClient(board or SimulatedBoard(), self.port, context, path, "127.0.0.1", **more)
 
 
 async def seen(condition: Callable[[], Any]) -> Any:

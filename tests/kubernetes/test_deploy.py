@@ -17,8 +17,8 @@ from motelet.tools.kubernetes.cluster import Cluster
 CHART = DEPLOY / "helm" / "motelet-bridge"
 VALUES = [
     [],
-    ["state.persistent=false", "service.type=ClusterIP"],
-    ["state.storageClassName=fast", "names={bridge.example.com,10.0.0.5}", "apiWrites=20", "image.tag=1"],
+    ["replicas=1", "service.type=ClusterIP"],
+    ["names={bridge.example.com,10.0.0.5}", "apiWrites=20", "image.tag=1"],
     ["podNamespaces={default,shop}", "deviceProfileNamespaces={default}", "service.annotations.a=b"],
 ]
 
@@ -55,7 +55,7 @@ def test_what_kustomize_renders_is_taken(cluster: Cluster, namespaces: None) -> 
         assert each in said
     objects = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(DEPLOY))))
     leases = [each for each in objects if each["kind"] == "Role"]
-    assert [each["metadata"]["namespace"] for each in leases] == ["kube-node-lease"]
+    assert [each["metadata"]["namespace"] for each in leases] == ["kube-node-lease", "motelet"]
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda values: ",".join(values) or "default")
@@ -73,6 +73,7 @@ def test_the_chart_has_the_rights_of_the_other_way_and_the_definitions() -> None
     bound = [each for each in rendered(VALUES[3]) if each["kind"] == "RoleBinding"]
     assert {(each["metadata"]["namespace"], each["roleRef"]["name"]) for each in bound} == {
         ("kube-node-lease", "motelet-bridge"),
+        ("motelet", "motelet-bridge"),
         ("default", "motelet-bridge-pods"),
         ("shop", "motelet-bridge-pods"),
         ("default", "motelet-bridge-device-profiles"),
@@ -105,9 +106,13 @@ def test_the_bridge_takes_the_options_it_is_given() -> None:
     app.configure(parser)
     for each in deployments():
         container = each["spec"]["template"]["spec"]["containers"][0]
-        words = [word.replace("$(POD_NAME)", "bridge-0") for word in container["args"]]
+        words = [
+            word.replace("$(POD_NAME)", "bridge-0").replace("$(POD_NAMESPACE)", "motelet")
+            for word in container["args"]
+        ]
         args = parser.parse_args(words)
         assert args.kubernetes and args.http == "0.0.0.0:8080" and args.bridge_name == "bridge-0"
+        assert args.secrets == "motelet" and args.state is None
 
 
 def test_alerts_are_about_what_is_counted() -> None:

@@ -4,23 +4,27 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from board_client import BoardClient, client_context
+from board_client import BoardClient, client_context, identity_in
 from kubernetes_world import Bridge, Objects, config, node, prop, seen
 from simulated_board import SimulatedBoard
 from websockets.exceptions import InvalidStatus
 
-from cloud_bridge.identity.identity import Identity
+from cloud_bridge.backends.kubernetes import command as command_module
 from motelet.tools.cli import main
 from motelet.tools.kubernetes.cluster import Cluster
 
 
 def test_a_broken_board_is_replaced_under_the_same_name(
-    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     objects = Objects(cluster)
     objects.model("replaced", [prop("level")])
     objects.device("replaced", "board-rep", "replaced", level="4")
-    identity = Identity(tmp_path / "state")
+    identity = identity_in(tmp_path / "state")
+    monkeypatch.setattr(command_module, "SETTLE_SECONDS", 1.5)
     command = ["bridge", "node", "remove", "board-rep", "--state", str(tmp_path / "state")]
 
     async def run() -> None:
@@ -50,7 +54,7 @@ def test_a_broken_board_is_replaced_under_the_same_name(
 def test_what_is_no_board_is_not_removed(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Identity(tmp_path / "state")
+    identity_in(tmp_path / "state")
     body = {"metadata": {"name": "worker-rm", "labels": {"kubernetes.io/os": "linux"}}}
     cluster.request("POST", "/api/v1/nodes", body)
     command = ["bridge", "node", "remove", "worker-rm", "--kubeconfig", str(config(cluster))]

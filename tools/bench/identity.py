@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from cloud_bridge.identity.authority import Authority
+from cloud_bridge.identity.folder import Folder, at_once
 from motelet import protocol
 from motelet.tools.bench import interpreters, world
 from motelet.tools.bench.figures import Figure
@@ -101,7 +102,7 @@ class Clients:
 
     def __init__(self, bridge: Bridge, tls: bool) -> None:
         self._bridge = bridge
-        self._authority = Authority(bridge.state) if tls else None
+        self._authority = at_once(Authority.open(Folder(bridge.state))) if tls else None
         self._open: list[ClientConnection] = []
 
     async def add(self, number: int) -> None:
@@ -138,7 +139,7 @@ class Clients:
         pem = self._bridge.folder / "client.pem"
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         pem.write_bytes(certificate.public_bytes(Encoding.PEM) + private)
-        context = ssl.create_default_context(cafile=self._authority.certificate_path)
+        context = ssl.create_default_context(cadata=self._authority.der)
         context.load_cert_chain(pem)
         return context
 

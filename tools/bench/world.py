@@ -25,6 +25,7 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
 from motelet.tools import fetch
 from motelet.tools.bench.interpreters import ROOT
@@ -121,8 +122,8 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
         link: dict[str, Any] = {"host": HOST, "port": bridge_port, "path": f"/motelet/v1/{NODE}"}
         options = ["--plain"]
         if tls:
-            identity = Identity(folder / "state")
-            certificate, key = identity.create_pair(NODE)
+            identity = at_once(Identity.open(Folder(folder / "state")))
+            certificate, key = at_once(identity.create_pair(NODE))
             for name, content in (("ca", identity.authority.der), ("cert", certificate), ("key", key)):
                 (folder / f"{name}.der").write_bytes(content)
             options = ["--state", str(folder / "state"), "--name", "localhost", "--enrol", f"{HOST}:0"]

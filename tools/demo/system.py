@@ -24,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from cloud_bridge.identity import files
+from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
 from motelet.tools import mpy
 from motelet.tools.cli import UserError
@@ -194,7 +195,8 @@ class System:
         """Have a board without a flash image join; one that has joined holds its certificate in there."""
         token = self._board / TOKEN
         if token.exists() or not (self._board / "flash.img").exists():
-            made = Identity(self.folder / "state").create_token(NODE, TOKEN_SECONDS, reusable=False)
+            identity = at_once(Identity.open(Folder(self.folder / "state")))
+            made = at_once(identity.create_token(NODE, TOKEN_SECONDS, reusable=False))
             files.write(token, made.encode())
 
     def _write_gateway_config(self) -> None:

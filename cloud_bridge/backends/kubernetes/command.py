@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 
+from cloud_bridge import stores
 from cloud_bridge.backends import nodebody
 from cloud_bridge.backends.base import BackendError
 from cloud_bridge.backends.kubernetes import access
@@ -25,27 +25,26 @@ def commands(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     summary = "revoke a board's certificates and delete its Node"
     remove = sub.add_parser("remove", help=summary, description=f"{summary.capitalize()}.")
     remove.add_argument("node", metavar="NODE")
-    for option, metavar, told in (
-        ("--state", "DIR", "the state folder of the bridge"),
-        ("--kubeconfig", "FILE", "how to reach the cluster"),
-    ):
-        remove.add_argument(option, type=Path, metavar=metavar, default=argparse.SUPPRESS, help=told)
+    stores.configure(remove)
     remove.set_defaults(tool=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; -> exit status. What cannot be done is one line on stderr."""
     try:
-        if args.state is None or not args.state.is_dir():
-            raise RegistryError("--state DIR is missing: the folder with the CA, as the bridge has it")
-        count = Registry(args.state).revoke_node(args.node)
-        print(f"revoked {count} certificates of node {args.node}, and all that are not on record")
-        asyncio.run(_delete(Api(access.find(args.kubeconfig)), args.node))
-        print(f"node {args.node} is gone")
+        asyncio.run(_remove(args))
     except (RegistryError, BackendError, OSError) as error:
         print(f"motelet bridge: {error}", file=sys.stderr)
         return EXIT_FAILURE
     return 0
+
+
+async def _remove(args: argparse.Namespace) -> None:
+    async with stores.opened(args) as store:
+        count = await Registry(store).revoke_node(args.node)
+    print(f"revoked {count} certificates of node {args.node}, and all that are not on record")
+    await _delete(Api(access.find(args.kubeconfig)), args.node)
+    print(f"node {args.node} is gone")
 
 
 async def _delete(api: Api, node: str) -> None:
@@ -63,6 +62,8 @@ async def _delete(api: Api, node: str) -> None:
                     return
                 raise
             await asyncio.sleep(SETTLE_SECONDS)
-        raise BackendError(f"node {node} comes back: is --state the folder of the bridge that serves it?")
+        raise BackendError(
+            f"node {node} comes back: are --state or --secrets those of the bridge that serves it?"
+        )
     finally:
         await api.close()

@@ -6,7 +6,7 @@ import ssl
 
 import cbor2
 import pytest
-from board_client import SERVER_NAMES, client_context, server_of, until
+from board_client import client_context, identity_in, server_files, server_of, until
 from bridge_world import Bridge
 from certificates import Authority as AnyAuthority
 from certificates import new_key
@@ -23,7 +23,7 @@ from cloud_bridge.cloudhub.server import CloudHub, PublishError
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED
 from cloud_bridge.cloudhub.tls import server_context
 from cloud_bridge.devicecontroller.controller import DeviceController
-from cloud_bridge.identity.identity import Identity
+from cloud_bridge.identity.folder import at_once
 from motelet import protocol as p
 
 RESOURCE = "default/device/lamp"
@@ -46,7 +46,7 @@ def logged(caplog, text):
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory):
-    return Identity(tmp_path_factory.mktemp("state"))
+    return identity_in(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_over_tls_the_path_names_no_node(identity, context):
 
 
 def test_pem_and_der_of_every_form(identity, tmp_path):
-    certificate, key = identity.authority.server(SERVER_NAMES)
+    certificate, key, _ = server_files(identity)
     ca = AnyAuthority("ca")
     (tmp_path / "ca.der").write_bytes(ca.der)
     server_context(certificate, key, tmp_path / "ca.der")
@@ -202,14 +202,14 @@ def test_pem_and_der_of_every_form(identity, tmp_path):
 
 
 def test_files_that_are_no_certificates_are_named(identity, tmp_path):
-    certificate, key = identity.authority.server(SERVER_NAMES)
+    certificate, key, good_ca = server_files(identity)
     junk = tmp_path / "junk"
     junk.write_bytes(b"0\x03junk")
     other = tmp_path / "other.der"
-    other.write_bytes(identity.create_pair("board-1")[1])
+    other.write_bytes(at_once(identity.create_pair("board-1"))[1])
     for cert, private in ((junk, key), (certificate, junk), (certificate, other), (key, key)):
         with pytest.raises(ValueError, match="not a certificate and its private key"):
-            server_context(cert, private, identity.authority.certificate_path)
+            server_context(cert, private, good_ca)
     for content in (
         b"",
         b"junk",

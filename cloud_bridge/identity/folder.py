@@ -1,4 +1,4 @@
-"""A folder of small JSON files, one a record, in memory and in step with what others write there.
+"""Identities in a folder: PEM files, and a JSON file for each record, in step with what others write there.
 
 A file that cannot be read is not an empty place: it may be the only thing that knows of a revocation.
 So its key is in `damaged`, and whoever asks about that key has to assume the worst.
@@ -7,12 +7,13 @@ So its key is in `damaged`, and whoever asks about that key has to assume the wo
 import json
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from cloud_bridge.identity import files
+from cloud_bridge.identity.store import Issued, NodeRevocation, Pair, Record, Result, Tables, Token
 from cloud_bridge.logs import Log
 
 SETTLE_NS = 2_000_000_000
@@ -20,8 +21,62 @@ SETTLE_NS = 2_000_000_000
 _SUFFIX = ".json"
 
 _log = Log("identity")
-Record = TypeVar("Record")
 _Stamp = tuple[int, int, int]
+
+
+class Folder:
+    """`store.Store` in the folder `path`, which is made. Its coroutines never wait. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files.make_folder(path)
+        self._records = (
+            Records(path / "tokens", Token),
+            Records(path / "certificates", Issued),
+            Records(path / "revoked-nodes", NodeRevocation),
+        )
+        self.tables = Tables(*self._records)
+
+    def refresh(self) -> bool:
+        """See `Store`."""
+        return any([each.refresh() for each in self._records])
+
+    async def change(self, _: str, act: Callable[[Tables], Result]) -> Result:
+        """See `Store`. `act` gets everything, under the lock of the folder."""
+        with files.locked(self.path):
+            self.refresh()
+            return act(self.tables)
+
+    async def pair(
+        self, name: str, good: Callable[[bytes | None, bytes | None], bool], make: Callable[[], Pair]
+    ) -> tuple[bytes, bytes | None]:
+        """See `Store`: ``<name>.pem`` and ``<name>-key.pem``."""
+        certificate, key = (Path(each) for each in self.where(name))
+        with files.locked(self.path):
+            stored = _read(certificate), _read(key)
+            if stored[0] is not None and good(*stored):
+                return stored[0], stored[1]
+            made = make()
+            # The two are replaced as one: a key alone is of a start that was cut short.
+            certificate.unlink(missing_ok=True)
+            files.write(key, made[1])
+            files.write(certificate, made[0])
+            return made
+
+    def where(self, name: str) -> tuple[str, str]:
+        """See `Store`."""
+        return str(self.path / f"{name}.pem"), str(self.path / f"{name}-key.pem")
+
+
+def at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """What a coroutine gives that waits for nothing, as those that have a `Folder` do."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError("the coroutine waits for something")
 
 
 class Records(Generic[Record]):
@@ -106,6 +161,13 @@ class Records(Generic[Record]):
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{_SUFFIX}"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
