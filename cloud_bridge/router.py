@@ -5,6 +5,11 @@ node `subscribe` when the rule is made and `unsubscribe` when it goes. Here the 
 resource that it should hold, so that what was missed is made up for. As in KubeEdge the topic on the edge is
 the rule's namespace, a slash, and the topic of the rule; what is published there comes up as an event, and
 where it goes is the backend's business. Rules between other endpoints need nothing of the edge.
+
+The other direction, a message to a node's EventBus (`CloudHub.publish`), is asked for by CloudCore only:
+its Router has the HTTP server for it. With the backends that stand in CloudCore's place nobody could ask. A
+rule to an eventbus is refused in a folder of YAML, and the Kubernetes backend takes no rules at all, as it
+refuses what applications publish for the cloud: a cluster is no place for messages.
 """
 
 from collections import defaultdict
@@ -132,6 +137,10 @@ class Router:
             return None
         kind: Any = endpoint.get("spec")
         if not isinstance(kind, Mapping) or kind.get("ruleEndpointType") != _EVENTBUS:
+            target = self._backend.get(Key(RULE_ENDPOINT, key.namespace, str(spec.get("target"))))
+            kind = target.get("spec") if target is not None else None
+            if isinstance(kind, Mapping) and kind.get("ruleEndpointType") == _EVENTBUS:
+                errors.append(FieldError(("spec", "target"), "only CloudCore's Router publishes at the edge"))
             return None
         resource = spec.get("sourceResource")
         node, topic = (

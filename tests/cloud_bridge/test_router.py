@@ -88,6 +88,14 @@ def test_rules_from_other_endpoints_need_nothing_of_the_edge():
     assert not world.backend.complaints
 
 
+def test_a_rule_that_would_have_the_edge_publish_is_refused():
+    world = World(rule(source="my-rest").replace("target: my-rest", "target: my-eventbus"))
+    assert "only CloudCore's Router publishes at the edge" in str(world.backend.complaints)
+    world.put(rule(source="my-rest"))
+    assert not world.backend.complaints
+    assert world.topics() is None
+
+
 def test_a_rule_before_its_endpoint_takes_effect_with_it():
     world = World(rule(source="later"))
     assert world.topics() is None

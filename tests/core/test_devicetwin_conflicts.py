@@ -1,4 +1,4 @@
-"""The list of conflicts in devicetwin/update.py, a test for each."""
+"""The table of conflicts in devicetwin/update.py: a test for each row, and what is close to them."""
 
 from twin_world import DEV, RESOURCE, STRING, World, actual, expected, make, prop, refused, update
 
@@ -19,7 +19,7 @@ def versions(cloud, edge):
     return {"cloud": cloud, "edge": edge}
 
 
-def test_of_two_updates_the_later_arrival_holds():
+def test_row_1_of_two_updates_the_later_arrival_holds():
     world = make()
     update(world, x={"actual": {"value": "1", "metadata": {"timestamp": 999999999999999}}})
     world.clock.advance(1)
@@ -27,13 +27,13 @@ def test_of_two_updates_the_later_arrival_holds():
     assert got(world, "x")["actual"] == {"value": "2", "metadata": {"timestamp": world.epoch_ms()}}
 
 
-def test_one_bad_property_spoils_the_update():
+def test_row_2_one_bad_property_spoils_the_update():
     world = make(prop("a"))
     refused(update(world, a=actual("1", "int"), b=actual("x", "int")), 400, "the value is not int or integer")
     assert got(world, "a") is None and world.reports() == []
 
 
-def test_what_an_application_expects_holds_until_the_desired_value_changes():
+def test_row_3_what_an_application_expects_holds_until_the_desired_value_changes():
     world = World(mqtt=True)
     level = world.put(prop("level", desired="4"), resource=RESOURCE).properties[0]
     update(world, level=expected("6", "int"))
@@ -45,7 +45,7 @@ def test_what_an_application_expects_holds_until_the_desired_value_changes():
     assert level.desired == "5" and got(world, "level")["expected"]["value"] == "5"
 
 
-def test_the_same_over_a_restart():
+def test_row_4_the_same_over_a_restart():
     world = World(mqtt=True)
     world.put(prop("level", desired="4"), resource=RESOURCE)
     update(world, level=expected("6", "int"))
@@ -55,7 +55,7 @@ def test_the_same_over_a_restart():
         assert level.desired == holds and level.flags & APPLY
 
 
-def test_the_later_of_application_and_mapper_holds():
+def test_row_5_the_later_of_application_and_mapper_holds():
     world = World(mqtt=True)
     level = world.put(prop("level"), resource=RESOURCE).properties[0]
     update(world, level=actual("6", "int"))
@@ -68,7 +68,7 @@ def test_the_later_of_application_and_mapper_holds():
     assert world.reports() == [("level", "8")]
 
 
-def test_a_cloud_update_behind_the_edge_is_refused_and_the_edges_value_goes_up():
+def test_row_6_a_cloud_update_behind_the_edge_is_refused_and_the_edges_value_goes_up():
     world = make(prop("level"))
     update(world, level=actual("1", "int"))
     update(world, level=actual("2", "int"))
@@ -79,7 +79,7 @@ def test_a_cloud_update_behind_the_edge_is_refused_and_the_edges_value_goes_up()
     assert world.reports() == [("level", "2")]
 
 
-def test_a_cloud_update_not_behind_the_edge_is_taken_with_its_versions():
+def test_row_7_a_cloud_update_not_behind_the_edge_is_taken_with_its_versions():
     world = make()
     update(world, x=actual("1"))
     said = sync(world, x={"actual": {"value": "9"}, "actual_version": versions(4, 1)})
@@ -91,7 +91,7 @@ def test_a_cloud_update_not_behind_the_edge_is_taken_with_its_versions():
     assert got(world, "y")["expected"]["value"] == "9"
 
 
-def test_a_cloud_update_half_behind_changes_neither_value():
+def test_row_8_a_cloud_update_half_behind_changes_neither_value():
     world = make()
     update(world, x={"expected": {"value": "1"}, "actual": {"value": "1"}})
     update(world, x=actual("2"))
@@ -101,7 +101,7 @@ def test_a_cloud_update_half_behind_changes_neither_value():
     assert (got(world, "x")["expected"]["value"], got(world, "x")["actual"]["value"]) == ("1", "2")
 
 
-def test_null_deletes_and_a_later_value_goes_on_counting():
+def test_row_9_null_deletes_and_a_later_value_goes_on_counting():
     world = make()
     update(world, x=actual("1"))
     said = update(world, x=None)
@@ -146,7 +146,7 @@ def test_what_is_deleted_or_emptied_asks_nothing_of_the_driver():
     assert world.driver.asked == []
 
 
-def test_null_leaves_a_property_that_is_not_optional():
+def test_row_10_null_leaves_a_property_that_is_not_optional():
     world = make()
     update(world, x=actual("1", optional=False))
     assert got(world, "x")["optional"] is False
@@ -158,7 +158,7 @@ def test_null_leaves_a_property_that_is_not_optional():
     assert said[1][1]["twin"]["y"]["current"]["optional"] is False
 
 
-def test_an_expected_value_that_the_driver_would_refuse_is_refused_at_once():
+def test_row_11_an_expected_value_that_the_driver_would_refuse_is_refused_at_once():
     world = World(mqtt=True)
     level = world.put(
         prop("level", desired="4", maximum="10"), prop("fixed", accessMode="ReadOnly"), resource=RESOURCE
@@ -170,7 +170,7 @@ def test_an_expected_value_that_the_driver_would_refuse_is_refused_at_once():
     assert world.driver.asked == [] and got(world, "level")["expected"] == {"value": "4"}
 
 
-def test_a_record_outlives_the_property_in_the_spec():
+def test_row_12_a_record_outlives_the_property_in_the_spec():
     world = make(prop("level"))
     update(world, level=actual("1", "int"))
     world.reports()

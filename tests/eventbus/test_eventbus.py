@@ -4,11 +4,15 @@ On CPython only: with a store and DeviceTwin behind it there is no room left for
 the tests of core. On MicroPython EventBus runs in test_mosquitto.py.
 """
 
+import re
+
+import test_devicetwin_conflicts as conflicts
 from nor import Nor
 from twin_world import DEV, RESOURCE, World
 
 from motelet import borrow
 from motelet.cbor import Writer
+from motelet.devicetwin import update
 from motelet.eventbus import EventBus
 from motelet.eventrules import RULES, RULES_MAX, SUBSCRIPTIONS
 from motelet.kvlog import StoreFull
@@ -246,3 +250,9 @@ def test_a_configuration_that_cannot_be_used_is_refused():
 
 def with_mode(mode):
     Gateway(mqttMode=mode)
+
+
+def test_each_row_of_the_table_of_conflicts_has_its_test():
+    rows = re.findall(r"^\| (\d+) ", update.__doc__, re.MULTILINE)
+    tests = [re.match(r"test_row_(\d+)_", name) for name in dir(conflicts)]
+    assert rows and rows == sorted((found[1] for found in tests if found), key=int)

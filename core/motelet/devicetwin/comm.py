@@ -8,11 +8,25 @@ the property does it (dealSendToCloud), the mark stays until the cloud confirms 
 that the cloud refuses is told to the mapper. When the broker connects, what the applications may have
 missed is said again (dealLifeCycle).
 
-Topics and payloads are KubeEdge's (edge/pkg/devicetwin of 1.23). Where they differ:
-- A request that is no JSON is answered on the topic of its device, not on `$hw/events/device//..`;
-  the reason a syntax error is given names no Go type.
-- An error carries the event_id whenever it could be read.
-- `membership/updated` comes with a change only, not again for what the node held before it started.
+Topics, payloads, their order, codes and reasons are KubeEdge's (edge/pkg/devicetwin of 1.23). This is where
+they differ; tests/eventbus replays what a real EdgeCore said.
+
+| KubeEdge                                               | here                                            |
+|--------------------------------------------------------|-------------------------------------------------|
+| answers what is no JSON on `$hw/events/device//..`     | on the topic of the device: somebody hears it   |
+| the reason of a syntax error names a Go type           | says what is wrong                              |
+| an error often lacks the event_id                      | it has it wherever it could be read             |
+| finds the namespace in a topic by its first occurrence | by position: a namespace may be called `device` |
+| refuses the types DOUBLE and BYTES, and upper case     | takes all types of a DeviceModel, in any case   |
+| values of letters, digits and a few signs              | any UTF-8 of up to 512 bytes                    |
+| a desired value of the cloud is told to nobody         | `twin/update/document` and `twin/update/delta`  |
+| a value that the cloud refuses is told to nobody       | an error on `twin/update/result`                |
+| reports are dropped while the cloud is away            | the newest of each arrives later, with its time |
+| `membership/updated` again for all that was there      | with a change only                              |
+| `$hw/events/device/+/updated` when a list of members   | never: devices of v1beta1 have no attributes,   |
+| changes the attributes of a device                     | and CloudCore sends no such lists               |
+| `membership/detail` asks the cloud for the list        | the link says what it holds (protocol.cddl)     |
+| `authInfo` and `edgeGroup`: names without a function   | not there                                       |
 """
 
 from micropython import const

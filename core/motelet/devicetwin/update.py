@@ -4,22 +4,34 @@ An update is kept as a record in the store before it is answered. Versions have 
 edge: each local change adds one to the edge's, and a cloud_updated from somebody who knows less than
 the edge is refused.
 
-Conflicts, each with one answer. A meets B: what holds.
+Conflicts, each with one answer; tests/core/test_devicetwin_conflicts.py has a test for each row.
 
-- A twin/update meets an earlier one: the later arrival. Timestamps of clients are not looked at.
-- One bad property meets good ones in a twin/update: nothing of the update holds.
-- An expected value of an application meets the desired value of the Device: the application's, until
-  the desired value of the Device changes; then that one.
-- The same over a restart: the same; the record says which desired value it overruled.
-- An actual value of an application meets one read by a mapper: the later; each is reported with its time.
-- A twin/cloud_updated meets a version of the edge it is behind: the edge's, reported to the cloud again.
-- A twin/cloud_updated meets one it is not behind: the update's, with its versions.
-- A twin/cloud_updated with one value behind and one not: the edge's, both values of that property.
-- null for an optional property meets a later value: the value; versions go on counting.
-- null meets a property that is not optional: the property stays as it is.
-- An expected value meets a driver that would refuse it: what was expected before, and code 400.
-- A spec without the property meets a record of it: the record stays, for MQTT only; the cloud takes
-  what its Device lists.
+| row | what is there                 | what comes                      | what holds                        |
+|-----|-------------------------------|---------------------------------|-----------------------------------|
+| 1   | a value of a twin/update      | another twin/update             | the later arrival; timestamps of  |
+|     |                               |                                 | clients are not looked at         |
+| 2   | anything                      | an update, one property of it   | what was there, of all of them    |
+|     |                               | bad                             |                                   |
+| 3   | the desired value of the      | an application's expected value | the application's, until that of  |
+|     | Device                        |                                 | the Device changes                |
+| 4   | an application's expected     | a restart, then the Device      | as row 3: the record says which   |
+|     | value                         |                                 | desired value it overruled        |
+| 5   | an actual value of an         | one of the other                | the later; each is reported with  |
+|     | application, or of a mapper   |                                 | its time                          |
+| 6   | a version of the edge         | a twin/cloud_updated behind it  | the edge's; it is reported to the |
+|     |                               |                                 | cloud again                       |
+| 7   | a version of the edge         | a twin/cloud_updated not behind | the update's, with its versions   |
+|     |                               | it                              |                                   |
+| 8   | expected and actual           | a twin/cloud_updated, one of    | the edge's, both                  |
+|     |                               | both behind                     |                                   |
+| 9   | an optional property          | null, and later a value         | the value; versions go on         |
+|     |                               |                                 | counting                          |
+| 10  | a property that is not        | null                            | what was there                    |
+|     | optional                      |                                 |                                   |
+| 11  | an expected value             | one that the driver would       | what was there, and code 400      |
+|     |                               | refuse                          |                                   |
+| 12  | a record                      | a spec without that property    | the record, for MQTT only: the    |
+|     |                               |                                 | cloud takes what its Device lists |
 """
 
 import json
