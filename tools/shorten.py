@@ -97,6 +97,8 @@ class _Names:
                 self.kept |= set((module or "").split("."))
                 self.imported |= {each for alias in aliases for each in (alias.name, alias.asname) if each}
                 self.all |= self.imported
+                if (module or "").split(".")[0] != "motelet":  # what others have may be a module of theirs
+                    self._modules |= self.imported
             case ast.Import(names=aliases):
                 self.kept |= {part for alias in aliases for part in (alias.asname or alias.name).split(".")}
                 self._modules |= {alias.asname or alias.name for alias in aliases}

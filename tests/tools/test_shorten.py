@@ -91,6 +91,7 @@ def test_a_function_that_a_class_finds_in_a_module_is_none_of_its_attributes() -
         ("class A:\n    def __len__(self): return 1", "__len__"),
         ("class Gateway: pass", "Gateway"),
         ("import package.module\nmodule = 1", "module"),
+        ("from package import module\nmodule._theirs = module.IOQueue", "_theirs"),
     ],
 )
 def test_names_that_somebody_else_means_stay(source: str, name: str) -> None:
