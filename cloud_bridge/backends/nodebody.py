@@ -145,6 +145,21 @@ def conditions(board: Board, stored: Sequence[Mapping[str, Any]], now_ms: int) -
     return [condition(*each, stored, now_ms, board.heard_ms) for each in found]
 
 
+def sleeping(until_ms: int, stored: Sequence[Mapping[str, Any]], now_ms: int) -> list[dict[str, Any]]:
+    """The conditions that a board's sleep makes other than in `stored`: while it lasts, and after it."""
+    known = {each.get("type"): (each.get("status"), each.get("reason")) for each in stored}
+    text = f"until {rfc3339(until_ms)}"
+    found = []
+    if until_ms > now_ms:
+        if known.get("Ready", ("",))[0] != "True":
+            found.append(("Ready", True, "BoardSleeping", text))
+        if known.get("Sleeping", ("",))[0] != "True":
+            found.append(("Sleeping", True, "SleepAnnounced", text))
+    elif known.get("Sleeping") != ("False", "NotBack"):
+        found.append(("Sleeping", False, "NotBack", text))
+    return [condition(*each, stored, now_ms, min(until_ms, now_ms)) for each in found]
+
+
 def condition(
     kind: str,
     value: bool | None,

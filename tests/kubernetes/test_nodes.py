@@ -9,6 +9,7 @@ import pytest
 from kubernetes_world import Bridge, Objects, get, node, prop, seen, session, start_fails
 
 from cloud_bridge.backends.kubernetes import nodes as nodes_module
+from cloud_bridge.backends.kubernetes import sleepers
 from cloud_bridge.backends.kubernetes.nodes import KubernetesNodes
 from cloud_bridge.cloudhub.server import CLOSE_NOT_SERVED
 from motelet.tools.kubernetes.cluster import Cluster, ClusterError
@@ -222,29 +223,102 @@ def test_without_the_look_at_the_session_it_would_be(
     assert late_report(cluster, "planted") == {"level": "1"}
 
 
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bridges that renew, look and lose patience in fractions of a second."""
+    for name, seconds in (("RENEW_SECONDS", 0.1), ("TICK_SECONDS", 0.05), ("LOOK_SECONDS", 0.1)):
+        monkeypatch.setattr(nodes_module, name, seconds)
+    monkeypatch.setattr(sleepers, "OVERDUE_SECONDS", 1.5)
+
+
+async def fall_asleep(cluster: Cluster, name: str, until_ms: int, bridge: str = "bridge-a") -> None:
+    """A board announces a sleep to this bridge, and then both go."""
+    async with Bridge(cluster, bridge) as one, one.board(name) as client:
+        await client.until(lambda: client.board.synced)
+        client.board.node(sleep_until=until_ms)
+        await client.flush()
+        await seen(lambda: sleepers.until_ms(node(cluster, name)) is not None)
+
+
+def in_an_hour() -> int:
+    return round((time.time() + 3600) * 1000)
+
+
 def test_a_board_that_sleeps_is_kept_alive_by_a_bridge_that_was_started_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, brisk: None
 ) -> None:
-    monkeypatch.setattr(nodes_module, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(nodes_module, "TICK_SECONDS", 0.05)
-    until_ms = round((time.time() + 3600) * 1000)
-
-    async def fall_asleep() -> None:
-        async with Bridge(cluster) as bridge, bridge.board("node-sleep") as client:
-            await client.until(lambda: client.board.synced)
-            client.board.node(sleep_until=until_ms)
-            await client.flush()
-            await seen(
-                lambda: "motelet.dev/sleep-until" in node(cluster, "node-sleep")["metadata"]["annotations"]
-            )
-
-    async def wait() -> None:
+    async def run() -> None:
+        await fall_asleep(cluster, "node-sleep", in_an_hour())
         async with Bridge(cluster):
             before = renewed(cluster, "node-sleep")
             await seen(lambda: renewed(cluster, "node-sleep") > before)
+        assert session(cluster, "node-sleep") == "bridge-a/1"
 
-    asyncio.run(fall_asleep())
-    asyncio.run(wait())
+    asyncio.run(run())
+
+
+def test_a_board_that_sleeps_is_taken_over_when_its_bridge_has_gone(
+    cluster: Cluster, brisk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = {
+        "status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}
+    }
+    name = "node-heir"
+
+    async def run() -> None:
+        await fall_asleep(cluster, name, in_an_hour())
+        path, kind = f"/api/v1/nodes/{name}/status", "application/strategic-merge-patch+json"
+        cluster.request("PATCH", path, unknown, kind)  # as kube-controller-manager does after its grace time
+        async with Bridge(cluster, "bridge-b") as two, Bridge(cluster, "bridge-c") as three:
+            await seen(lambda: not session(cluster, name).startswith("bridge-a/"))
+            monkeypatch.setattr(sleepers, "OVERDUE_SECONDS", 3600.0)  # enough, on a machine however slow
+            await seen(lambda: conditions(cluster, name)["Ready"] == "True")
+            before = renewed(cluster, name)
+            await seen(lambda: renewed(cluster, name) > before)
+            assert conditions(cluster, name)["Sleeping"] == "True"
+            # A board that wakes up is whose it comes to.
+            holder, _, epoch = session(cluster, name).partition("/")
+            other = {"bridge-b": three, "bridge-c": two}[holder]
+            async with other.board(name) as client:
+                await client.until(lambda: client.board.synced)
+                assert session(cluster, name).partition("/")[2] == str(int(epoch) + 1)
+                client.board.node()
+                await client.flush()
+                await seen(lambda: sleepers.until_ms(node(cluster, name)) is None)
+                assert conditions(cluster, name)["Sleeping"] == "False"
+
+    asyncio.run(run())
+
+
+def test_a_board_that_sleeps_stays_with_a_bridge_that_renews_its_lease() -> None:
+    now_ms, soon, past = 1_800_000_000_000, "2027-01-15T09:00:00Z", "2027-01-15T07:00:00Z"
+
+    def sleeper(name: str, until: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "annotations": {sleepers.SLEEP: until}}}
+
+    def left(until: str, renewed: str | None) -> bool:
+        leases = {"a": {"spec": {"renewTime": renewed}}} if renewed else {}
+        return sleepers.left_alone([sleeper("a", until)], leases, now_ms) == ["a"]
+
+    assert not left(soon, "2027-01-15T07:59:40.000000Z")  # 20 s ago, as it should be
+    assert left(soon, "2027-01-15T07:59:31.000000Z") and left(soon, None)
+    assert left(past, past) and not left("2027-01-15T07:59:50Z", None)  # its own bridge says so first
+    assert not left("somebody's note", None)
+    assert sleepers.left_alone([{"metadata": {"name": "awake"}}], {}, now_ms) == []
+
+
+def test_a_board_that_does_not_come_back_from_its_sleep_is_not_said_to_sleep(
+    cluster: Cluster, brisk: None
+) -> None:
+    async def run() -> None:
+        until_ms = round((time.time() + 1) * 1000)
+        await fall_asleep(cluster, "node-late", until_ms)
+        async with Bridge(cluster, "bridge-b"):
+            await seen(lambda: conditions(cluster, "node-late")["Sleeping"] == "False")
+            await seen(lambda: sleepers.until_ms(node(cluster, "node-late")) is None)
+        assert renewed(cluster, "node-late") <= until_ms / 1000 + 0.001
+
+    asyncio.run(run())
 
 
 def test_no_start_where_a_cloudcore_serves_the_same_boards(cluster: Cluster) -> None:

@@ -7,11 +7,13 @@ drops it. A bridge that was stopped, or cut off, meets the other's annotation be
 `statuswriter`).
 
 That a board is alive is said by its Lease: renewTime is when its last frame came. A board that announced
-a sleep counts as heard until its end, connected or not. Everything else about the board is in the Node's
+a sleep counts as heard until its end, connected or not; whose bridge has gone meanwhile is taken over by
+another (see `sleepers`). Everything else about the board is in the Node's
 status, written when it changes and when somebody else has changed it.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
@@ -19,24 +21,27 @@ from typing import Any
 
 from cloud_bridge.backends import nodebody
 from cloud_bridge.backends.base import BackendError
+from cloud_bridge.backends.kubernetes import sleepers
 from cloud_bridge.backends.kubernetes.api import MERGE, STRATEGIC, Api, ApiError
 from cloud_bridge.backends.kubernetes.informer import Informer, Name
 from cloud_bridge.logs import Log
 
 SESSION = "motelet.dev/session"
-SLEEP = "motelet.dev/sleep-until"
 NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 LEASE_SECONDS = 40
 """What a Lease says it lasts; kube-controller-manager has its own grace time, 50 s by default."""
 RENEW_SECONDS = 20.0
 TICK_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+"""How often it is looked whether boards that sleep have lost their bridge."""
 CLAIM_TRIES = 8
 """How often a claim is made again because somebody else changed the Node just then."""
 LOST_SECONDS = 40.0
 """A bridge that could not renew anything for so long lets its boards go: another may reach the API server."""
 PARALLEL = 8
 
+_OF_BOARDS = f"kubernetes.io/os={nodebody.OPERATING_SYSTEM}"
 _log = Log("kubernetes")
 
 
@@ -50,13 +55,18 @@ class _Served:
         self.uid = ""
         self.renewed_ms = 0
         self.due = 0.0
-        self.lease_version: str | None = None
+        self.overdue = False
 
     def alive_ms(self, now_ms: int) -> int:
         """The last moment at which the board was alive, as far as it was heard or announced its sleep."""
         until = self.board.fields.get("sleep_until")
         heard_ms = self.board.heard_ms
         return max(heard_ms, min(until, now_ms)) if isinstance(until, int) else heard_ms
+
+    def sleeps(self, now_ms: int) -> bool:
+        """Whether the sleep that it announced has not ended."""
+        until = self.board.fields.get("sleep_until")
+        return isinstance(until, int) and until > now_ms
 
 
 class KubernetesNodes:
@@ -67,7 +77,7 @@ class KubernetesNodes:
             api,
             NODES,
             self._changed,
-            {"labelSelector": f"kubernetes.io/os={nodebody.OPERATING_SYSTEM}"},
+            {"labelSelector": _OF_BOARDS},
         )
         self._api = api
         self._bridge = bridge
@@ -120,7 +130,7 @@ class KubernetesNodes:
             if served is None:
                 return
             served.drop = None
-            if served.alive_ms(2**62) <= _epoch_ms():
+            if not served.sleeps(_epoch_ms()):
                 del self._served[node]
 
     def session(self, node: str) -> int:
@@ -147,10 +157,10 @@ class KubernetesNodes:
 
     async def run(self) -> None:
         """Follow the Nodes, renew Leases and write what has changed, until cancelled."""
-        self._adopt()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.informer.run())
             tasks.create_task(self._keep_alive())
+            tasks.create_task(self._look_for_sleepers())
             while True:
                 await self._work.wait()
                 self._work.clear()
@@ -185,18 +195,60 @@ class KubernetesNodes:
             return
         raise BackendError(f"node {node} is changed by others all the time")
 
-    def _adopt(self) -> None:
-        """Keep alive the boards that went to sleep with this bridge before it was started again."""
-        for (_, node), body in self.informer.objects.items():
-            text = body["metadata"].get("annotations", {}).get(SLEEP)
-            if text and _session(body).rpartition("/")[0] == self._bridge and node not in self._served:
-                try:
-                    until_ms = round(datetime.fromisoformat(text).timestamp() * 1000)
-                except ValueError:
-                    continue  # somebody wrote it by hand
-                served = _Served(nodebody.Board({}, "", 0, {"sleep_until": until_ms}), None)
-                served.uid = body["metadata"]["uid"]
-                self._served[node] = served
+    async def _look_for_sleepers(self) -> None:
+        """Take over the boards that sleep and have lost their bridge, now and then."""
+        known: dict[tuple[str, str], float] = {}
+        while True:
+            now = time.monotonic()
+            strangers = {}
+            for (_, node), body in list(self.informer.objects.items()):
+                if node not in self._served and sleepers.until_ms(body) is not None:
+                    if _session(body).rpartition("/")[0] == self._bridge:
+                        self._keep(node, body)  # it was this bridge's before it was started again
+                    else:
+                        strangers[node, _session(body)] = body
+            known = {each: known.get(each, now) for each in strangers}
+            old = [strangers[each] for each, at in known.items() if now - at > sleepers.OVERDUE_SECONDS]
+            try:
+                if old:
+                    leases = await self._leases()
+                    for node in sleepers.left_alone(old, leases, _epoch_ms()):
+                        await self._take_over(node)
+            except BackendError as error:
+                _log.warning("cannot look after boards that sleep", error=error)
+            await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
+
+    async def _leases(self) -> dict[str, dict[str, Any]]:
+        query = {"labelSelector": _OF_BOARDS, "resourceVersion": "0"}
+        answer = await self._api.request("GET", LEASES, query=query)
+        return {each["metadata"]["name"]: each for each in answer["items"]}
+
+    async def _take_over(self, node: str) -> None:
+        """Put this bridge's session into the Node of a board that sleeps, unless it has changed meanwhile."""
+        async with self._lock(node):
+            seen = self.informer.objects.get(("", node))
+            if node in self._served or seen is None:
+                return
+            metadata = seen["metadata"]
+            claim = f"{self._bridge}/{_epoch(_session(seen)) + 1}"
+            change = {"resourceVersion": metadata["resourceVersion"], "annotations": {SESSION: claim}}
+            try:
+                body = await self._api.request("PATCH", f"{NODES}/{node}", {"metadata": change}, MERGE)
+            except ApiError as error:
+                if error.code in (404, 409):
+                    return  # another bridge was first, or the board is back
+                raise
+            _log.info("board that sleeps is looked after here now", node=node, session=claim)
+            self._lineage[node] = self._lineage.get(node, 0) + 1
+            self._claims[node] = claim
+            self._keep(node, body)
+
+    def _keep(self, node: str, body: Mapping[str, Any]) -> None:
+        """Look after a board that sleeps, whose Node is `body`."""
+        served = _Served(nodebody.Board({}, "", 0, {"sleep_until": sleepers.until_ms(body)}), None)
+        served.claim, served.uid = _session(body), body["metadata"]["uid"]
+        self._served[node] = served
+        self._look_at(node)
 
     async def _get(self, node: str) -> dict[str, Any] | None:
         try:
@@ -218,7 +270,7 @@ class KubernetesNodes:
                 listener(known)
         for _, node in names:
             served = self._served.get(node)
-            if served is None or served.drop is None:
+            if served is None:
                 continue
             body = self.informer.objects.get(("", node))
             if body is None or _session(body) != served.claim or not _is_ready(body):
@@ -232,23 +284,27 @@ class KubernetesNodes:
         """Look at the Node of a connected board, and put right what is not as it should be."""
         async with self._parallel, self._lock(node):
             served = self._served.get(node)
-            if served is None or served.drop is None:
+            if served is None:
                 return
             try:
                 body = await self._get(node)
-                if body is None:
+                if body is None and served.drop is not None:
                     await self._claim(node, served)
                     body = await self._get(node)
                 if body is None or _session(body) != served.claim:
                     self._lost(node, served.claim, _session(body) if body else "")
                     return
-                await self._write_status(node, served, body)
+                if served.drop is not None:
+                    await self._write_status(node, served, body)
+                else:
+                    await self._write_sleep(node, served, body)
                 await self._renew(node, served)
             except ApiError as error:
                 _log.warning("cannot write the node, will try again", node=node, error=error)
                 asyncio.get_running_loop().call_later(RENEW_SECONDS / 4, self._look_at, node)
             except BackendError as error:
-                served.drop(str(error))
+                if served.drop is not None:
+                    served.drop(str(error))
 
     def _lost(self, node: str, claim: str, now: str) -> None:
         if self._claims.get(node) == claim:
@@ -269,10 +325,23 @@ class KubernetesNodes:
             await self._api.request("PATCH", f"{NODES}/{node}/status", {"status": status}, STRATEGIC)
         until = served.board.fields.get("sleep_until")
         text = nodebody.rfc3339(until) if isinstance(until, int) and until > _epoch_ms() else None
-        if stored["metadata"].get("annotations", {}).get(SLEEP) != text:
+        if stored["metadata"].get("annotations", {}).get(sleepers.SLEEP) != text:
             await self._api.request(
-                "PATCH", f"{NODES}/{node}", {"metadata": {"annotations": {SLEEP: text}}}, MERGE
+                "PATCH", f"{NODES}/{node}", {"metadata": {"annotations": {sleepers.SLEEP: text}}}, MERGE
             )
+
+    async def _write_sleep(self, node: str, served: _Served, stored: Mapping[str, Any]) -> None:
+        """Have the Node of a board that is not connected say that it sleeps, or that it should be back."""
+        now_ms = _epoch_ms()
+        until = served.board.fields["sleep_until"]
+        conditions = nodebody.sleeping(until, (stored.get("status") or {}).get("conditions") or (), now_ms)
+        if conditions:
+            status = {"status": {"conditions": conditions}}
+            await self._api.request("PATCH", f"{NODES}/{node}/status", status, STRATEGIC)
+        if not served.sleeps(now_ms):
+            gone = {"metadata": {"annotations": {sleepers.SLEEP: None}}}
+            await self._api.request("PATCH", f"{NODES}/{node}", gone, MERGE)
+            del self._served[node]
 
     async def _keep_alive(self) -> None:
         """Renew the Lease of every board that was heard since it was renewed last."""
@@ -286,8 +355,9 @@ class KubernetesNodes:
                     task = asyncio.create_task(self._keep_one_alive(node, served))
                     running.add(task)
                     task.add_done_callback(running.discard)
-                elif served.drop is None and served.alive_ms(2**62) <= now_ms:
-                    del self._served[node]  # it slept, and should be back by now
+                elif served.drop is None and not served.sleeps(now_ms) and not served.overdue:
+                    served.overdue = True
+                    self._look_at(node)  # it slept, and should be back by now
             if self._failing_since is not None and now - self._failing_since > LOST_SECONDS:
                 self._let_go()
 
@@ -310,20 +380,19 @@ class KubernetesNodes:
             "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": _micro_time(alive_ms),
         }
+        labels = {"kubernetes.io/os": nodebody.OPERATING_SYSTEM}
         served.due = time.monotonic() + RENEW_SECONDS
         try:
-            await self._api.request("PATCH", f"{LEASES}/{node}", {"spec": spec}, MERGE)
+            change = {"metadata": {"labels": labels}, "spec": spec}
+            await self._api.request("PATCH", f"{LEASES}/{node}", change, MERGE)
         except ApiError as error:
             if error.code != 404:
                 raise
             owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": served.uid}
-            metadata = {"name": node, "namespace": "kube-node-lease", "ownerReferences": [owner]}
-            body = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": metadata,
-                "spec": spec,
-            }
+            where = {"name": node, "namespace": "kube-node-lease"}
+            metadata = {**where, "labels": labels, "ownerReferences": [owner]}
+            kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+            body = {**kind, "metadata": metadata, "spec": spec}
             await self._api.request("POST", LEASES, body)
         served.renewed_ms = alive_ms
         self._failing_since = None
