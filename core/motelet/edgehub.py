@@ -33,8 +33,8 @@ class EdgeHub:
     the cloud (next_report, sent, acked, refused, link_lost, in_step: see devicetwin); `config` as
     in gateway.py; `context` the TLS context, None for a plain link (tests only). `uploads`, None
     unless an EventBus sets it, is what applications send to the cloud; `eventbus` takes what it publishes.
-    `pods`, None unless there are some, has messages of its own (say, acked, refused, link_lost; `kind`:
-    the class of its items).
+    `pods`, None unless there are some, has messages of its own (say, acked, refused, link_lost, in_step;
+    `kind`: the class of its items).
 
     `connected`: WELCOME was received and the link is up; `synced`: the bridge said that everything
     is here; `connects` counts the links; `heard`: tick at which bytes came last; `acked`: number of

@@ -231,6 +231,8 @@ def other(hub, kind, size, reader):
     elif kind == protocol.SYNCED:
         hub.synced = True
         hub._reports.in_step()
+        if hub.pods is not None:
+            hub.pods.in_step()
         hub.log.info("edgehub", "synced")
     elif kind == protocol.TIME:
         borrow("wallclock").told(hub, reader.uint())

@@ -217,6 +217,16 @@ def test_what_has_ended_stays_ended_after_a_reboot():
     assert world.status()["containers"][0][3] == 0
 
 
+def test_how_the_run_before_ended_is_told_after_a_reboot():
+    world = World()
+    world.put(POD, pod(restartPolicy="OnFailure"))
+    world.exit(7)
+    world.exit(0)
+    told = world.status()
+    world.restart()
+    assert world.status() == told and told["containers"][0][8][0] == 7
+
+
 def test_who_hung_the_board_is_not_started_at_once():
     world = World()
     world.put(POD, pod())
@@ -246,6 +256,20 @@ def test_status_is_told_until_it_is_acknowledged():
     one.dirty, one.sent = False, True
     world.edged.acked(one)
     assert not one.dirty and not one.sent
+
+
+def test_a_status_that_was_refused_is_told_again_when_board_and_cloud_are_in_step():
+    world = World()
+    world.put(POD, pod())
+    one = world.edged.pods[POD]
+    one.dirty, one.sent = False, True
+    world.edged.refused(one, 7, "not known yet")
+    assert not one.dirty and not one.sent
+    world.edged.in_step()
+    assert one.dirty
+    one.dirty = False
+    world.edged.in_step()
+    assert not one.dirty
 
 
 def test_a_full_flash_costs_the_memory_of_a_restart_not_the_pod():

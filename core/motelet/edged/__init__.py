@@ -52,6 +52,7 @@ class Pod:
     leaving    0; 1 it is being deleted and its end is reported; 2 it was taken away; 3 another has its name
     reason     why it was refused for good (phase Failed), "" if it was not; `message` in words
     dirty, sent   its status changed and is to be told; it is under way
+    refused    the cloud did not know the pod when its status was told
     """
 
     reason = message = uid = ""
@@ -59,7 +60,7 @@ class Pod:
     grace_s = 30
     memory = 0
     policy = "Always"
-    dirty = sent = gone = False
+    dirty = sent = gone = refused = False
     due = True  # to be looked at
 
     def __init__(self, resource):
@@ -193,9 +194,17 @@ class Edged:
             self.look(pod)
 
     def refused(self, pod, code, reason):
-        """The cloud has no such pod (any more): what there was to tell is told."""
+        """The cloud has no such pod (any more, or yet). It is told again after `in_step`."""
         self.log.warning("edged", "status refused", "pod", pod.resource, "code", code, "reason", reason)
         self.acked(pod)
+        pod.refused = True
+
+    def in_step(self):
+        """The cloud and the node agree on what there is: what was refused may be taken by now."""
+        for pod in self.pods.values():
+            if pod.refused:
+                pod.refused = False
+                pod.dirty = True
 
     def link_lost(self):
         """What was under way may not have arrived."""

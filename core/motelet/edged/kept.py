@@ -64,7 +64,8 @@ def restore(edged, pod):
 
 def _restore(edged, each, row):
     (_, each.state, each.restarts, each.code, each.since, each.until) = row[:6]
-    each.reason, each.message, each.pause_s, each.last = row[6:]
+    each.reason, each.message, each.pause_s, last = row[6:]
+    each.last = last and tuple(last)
     if each.state == RUNNING:
         each.state = TERMINATED
         each.code, each.reason, each.message = 137, _UNKNOWN, "the board was restarted"
