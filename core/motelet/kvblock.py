@@ -44,7 +44,7 @@ def relieve(store, pages, puts):
         borrow("kvrepair").settle(store)
     room = store._per - _FIRST_PAGE
     need = _reserve(store, 0) + pages // (room - _large(store))
-    if _short(store):
+    if store._ease and _short(store):
         compact(store)
     for _ in range(4 * store._blocks):
         if store.spare >= need or not compact(store):

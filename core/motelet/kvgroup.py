@@ -37,6 +37,8 @@ def batch(store, items):
     except BaseException:
         _drop_streams(store, staged)
         raise
+    finally:
+        store._ease = True
     write(store, staged)
 
 

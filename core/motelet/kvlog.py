@@ -131,6 +131,10 @@ class Store:
                 pass  # The next put has someone to tell.
         return False
 
+    def behind(self):
+        """Whether a put would have to make room first, which `step` does in pieces."""
+        return self._tight and self._due
+
     def _change(self, kind, key, value, stream):
         """Write one value, stream or delete, with the name of a new key, and wait until it is durable."""
         raw = self._encode(key)

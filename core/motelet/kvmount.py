@@ -75,6 +75,7 @@ def _reset(store):
     store._dirty = store._hole = store._unnoted = False
     store._due = False  # there is something for `step` to do
     store._tight = True  # a put must make room first
+    store._ease = True  # and may compact for it: once for a value of several chunks
 
 
 class Recovery:

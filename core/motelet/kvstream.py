@@ -21,9 +21,8 @@ _ALONE = const(3)
 class Writer:
     """Made by `Store.writer(key, total)`. The key keeps its old value until `commit` returns.
 
-    One chunk (`Store.chunk_size` bytes) is held in RAM. A `write` waits for at most one erase for each
-    chunk it completes. StoreFull when `total` bytes cannot fit, StoreError "seal" where a Secret cannot be
-    encrypted.
+    One chunk (`Store.chunk_size` bytes) is held in RAM. StoreFull when `total` bytes cannot fit, StoreError
+    "seal" where a Secret cannot be encrypted.
     """
 
     def __init__(self, store, key, total):
@@ -49,6 +48,12 @@ class Writer:
 
     def write(self, data):
         """Append bytes. StoreError "size" past `total`, StoreFull; after an error only `abort` is left."""
+        try:
+            self._take(data)
+        finally:
+            self._store._ease = True
+
+    def _take(self, data):
         if self._done + len(data) > self._total:
             raise StoreError("size", "more than %d bytes" % self._total)
         self._hash.update(data)
@@ -70,18 +75,22 @@ class Writer:
             data = self._seal.close(len(locations), data)
         pages = store._pages(len(data))
         store._room(pages, pages, True)
+        store._ease = False
         locations.append(store._append(_CHUNK, self._stream, len(locations), _ALONE, data))
         store.used += pages
         self._fill = 0
 
     def commit(self, sha256=None):
         """Make it the key's value, durably. StoreError "size" or "digest": nothing is kept."""
-        _, kind, stream, payload = self.item(sha256)
+        stream = 0
         try:
+            _, kind, stream, payload = self.item(sha256)
             self._store._change(kind, self._key, payload, stream)
         except BaseException:
             self._store._drop(stream)
             raise
+        finally:
+            self._store._ease = True
 
     def item(self, sha256=None):
         """Write the rest; what `kvgroup.write` takes to make it the key's value. Raises as `commit`."""
@@ -121,8 +130,9 @@ def item(store, key, value):
 def _filled(store, key, value):
     writer = Writer(store, key, len(value))
     try:
-        writer.write(value)
+        writer._take(value)  # and not `write`: all of it is one put
     except BaseException:
+        store._ease = True
         writer.abort()
         raise
     return writer

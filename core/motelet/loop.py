@@ -57,16 +57,6 @@ class Task:
         """Make the task ready. Idempotent; for any code in the loop's thread. `events` is ignored."""
         self.ready = True
 
-    def _left(self, now):
-        # Milliseconds until the task is due: 0 now, -1 not by itself. A failed task is due when
-        # its back-off ends, whoever wakes it before.
-        if self.ready and not self._held:
-            return 0
-        if self.deadline is None:
-            return -1
-        left = self._clock.ticks_diff(self.deadline, now)
-        return left if left > 0 else 0
-
 
 class Loop:
     """Runs tasks when they are ready, and waits in the poller when none is.
@@ -125,9 +115,14 @@ class Loop:
         now = self.clock.ticks_ms()
         due = -1
         for task in self._tasks:
-            left = task._left(now)
-            if left >= 0 and (due < 0 or left < due):
-                due = left
+            if task.ready and not task._held:
+                return 0
+            if task.deadline is not None:
+                left = self.clock.ticks_diff(task.deadline, now)
+                if left <= 0:
+                    return 0
+                if due < 0 or left < due:
+                    due = left
         return due
 
     def step(self, dt_ms):
@@ -146,8 +141,11 @@ class Loop:
         now = self.clock.ticks_ms()
         ran = 0
         for task in self._tasks:
-            if task._left(now) == 0:
+            # A failed task is due when its back-off ends, whoever wakes it before.
+            due = task.deadline is not None and self.clock.ticks_diff(task.deadline, now) <= 0
+            if due or task.ready and not task._held:
                 self._resume(task, now)
+                now = self.clock.ticks_ms()  # it may have taken long, and made others due
                 ran += 1
         return ran
 

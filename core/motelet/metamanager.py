@@ -30,7 +30,8 @@ class MetaManager:
         self.store = store
         self._twin = bus["devicetwin"]
         self._reader = Reader()
-        self._task = None
+        self._task = self._waiting = None
+        self._more = True  # the store's housekeeping has perhaps more to do
         self.rules = None  # function, called when the topics of Router rules (`eventrules`) have changed
         self.pods = None  # function of a resource: told of all but devices
 
@@ -39,22 +40,37 @@ class MetaManager:
 
         After that, keep the store's house soon after each write, so that the next finds an erased block.
         """
-        self._task = task
         for resource in list(self.store.keys()):
-            while not self.room(task):
+            while self._full(task):
                 yield
             if resource[0] != ".":
                 self.changed(resource)
         while not self._twin.put(READY):
             yield
+        self._task = task
         while True:
-            task.sleep(_BUSY_MS if self.store.step() else _IDLE_MS)
+            more = self._more = self.store.step()
+            task.sleep(_BUSY_MS if more else _IDLE_MS)
+            if self._waiting:
+                self._waiting.wake()
+                self._waiting = None
             yield
 
     def room(self, task):
-        """True when one more object can be taken; otherwise `task` is woken when it can."""
+        """True when one more object can be taken; otherwise `task` is woken when it can.
+
+        The store may be behind with its housekeeping, and then a put would wait for one erase after the
+        other. Its pieces come first, and other tasks between them.
+        """
+        if self._task and self._more and self.store.behind():
+            self._waiting = task
+            self._task.wake()
+            return False
+        return not self._full(task)
+
+    def _full(self, task):
         self._twin.sender = task
-        return not self._twin.full()
+        return self._twin.full()
 
     def put(self, resource, message, start, end):
         """Store message[start:end] (version and content) under `resource`; durable on return.
@@ -62,6 +78,7 @@ class MetaManager:
         Raises kvlog.StoreError when flash does not take it.
         """
         self.store.put(resource, memoryview(message)[start:end])
+        self._more = True
         if self._task:
             self._task.sleep(_BUSY_MS)
         self._hand_on(resource, message, start, end)

@@ -1,5 +1,6 @@
 """The loop on a flash whose every erase takes 400 ms, as chips do when they are cold or old."""
 
+import pytest
 from link_world import World
 from nor import Nor
 
@@ -22,13 +23,16 @@ class Slow(Nor):
 
 
 class Watched(World):
-    """A gateway with a full store; `put_ms` is the longest put, `late_ms` how late a task ever came."""
+    """A gateway with a store of `blocks` that is full but for `room` pages.
 
-    def __init__(self):
-        flash = Slow(12)
+    `put_ms` is the longest put, `late_ms` how late a task ever came.
+    """
+
+    def __init__(self, blocks=12, room=60):
+        flash = Slow(blocks)
         store = Store(flash)
         store.mount()
-        while store.used + 60 < store._limit:
+        while store.used + room < store._limit:
             store.put(f".fill/{store.used}", b"f" * 300)
         super().__init__(store)
         flash.clock = self.clock
@@ -52,10 +56,10 @@ class Watched(World):
             self.ticks += 1
 
 
-def burst(world, cloud, first, count):
+def burst(world, cloud, first, count, size=280):
     """So many objects at once, without a wait for an answer; returns when they are acknowledged."""
     for seq in range(first, first + count):
-        resource, content = f"default/configmap/c{seq % 3}", f"{seq:04}".encode() * 70
+        resource, content = f"default/configmap/c{seq % 3}", f"{seq:04}".encode() * (size // 4)
         cloud.say([protocol.PUT, seq, resource, f"v{seq}", content])
         cloud.read()
     heard = cloud.heard()
@@ -76,6 +80,20 @@ def test_no_put_waits_for_more_than_one_erase_and_no_task_for_more_than_two():
     assert world.store.flash.erases - erases > 20 and world.ticks > 100
     assert 0 < world.put_ms <= _ERASE_MS, world.put_ms
     # A put's erase and one of the housekeeping may come one behind the other.
+    assert world.late_ms <= 2 * _ERASE_MS + _TICK_MS, world.late_ms
+    assert not world.errors
+
+
+@pytest.mark.parametrize("blocks", [12, 24])
+def test_objects_of_several_chunks_without_a_pause_wait_for_one_erase_each(blocks):
+    """Into a store near its limit, where making room costs more erases than objects do."""
+    world = Watched(blocks, room=170)
+    cloud = world.connect()
+    erases = world.store.flash.erases
+    for seq in range(1, 241, 2):
+        burst(world, cloud, seq, 2, size=1100)
+    assert world.store.flash.erases - erases > 120
+    assert 0 < world.put_ms <= _ERASE_MS, world.put_ms
     assert world.late_ms <= 2 * _ERASE_MS + _TICK_MS, world.late_ms
     assert not world.errors
 
