@@ -5,6 +5,8 @@ One process is one bridge, so the metrics are the module's: whoever does a thing
 given certificates to.
 """
 
+import functools
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -76,3 +78,13 @@ def kind(message: bytes) -> str:
     at = 2 if message[1:2] == b"\x18" else 1
     number = message[at] if len(message) > at else len(KINDS)
     return KINDS[number] if number < len(KINDS) else "other"
+
+
+def count(direction: str, message: bytes) -> None:
+    """Count a message of the link that went "up" or "down"."""
+    _counter(direction, kind(message)).inc()
+
+
+@functools.cache  # finding a counter takes longer than counting
+def _counter(direction: str, of_kind: str) -> Counter:
+    return messages.labels(direction, of_kind)

@@ -95,8 +95,9 @@ class CutFlash:
         if offset < 0 or end > len(self.image):
             raise FlashRuleError(f"read of {len(buf)} bytes at {offset}")
         buf[:] = self.image[offset:end]
-        for start, low, high in self.weak.get(offset // self.block_size, ()):
-            self._read_weak(offset, buf, start, low, high)
+        if self.weak:
+            for start, low, high in self.weak.get(offset // self.block_size, ()):
+                self._read_weak(offset, buf, start, low, high)
 
     def _read_weak(
         self, offset: int, buf: bytearray | memoryview, start: int, low: bytes, high: bytes

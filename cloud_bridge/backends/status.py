@@ -4,7 +4,6 @@ A change is merged into what is stored, so that a restarted bridge keeps what is
 All calls block on the disk; the caller runs them in a thread, one at a time.
 """
 
-import copy
 import json
 import os
 import re
@@ -137,7 +136,7 @@ class StatusFolder:
 
 def merge(stored: Mapping[str, Any], change: StatusChange) -> dict[str, Any]:
     """`stored` (a DeviceStatus' ``status``) with the change in it; `stored` itself stays as it is."""
-    status = copy.deepcopy(dict(stored))
+    status = dict(stored)  # what is in it is replaced below, never changed
     twins = {each["propertyName"]: each for each in _twins(status)}
     for name, twin in change.twins.items():
         twins[name] = _twin(name, twins.get(name, {}), twin)

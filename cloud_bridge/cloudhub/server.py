@@ -80,6 +80,8 @@ Tell = Callable[[Key, str, str, bool], None]
 """`Backend.tell`."""
 
 _log = Log("cloudhub")
+_queued_up = metrics.queued_messages.labels("up")
+_ack_seconds_up = metrics.ack_seconds.labels("up")
 
 
 def epoch_ms() -> int:
@@ -145,7 +147,7 @@ class _Link:
             if isinstance(data, str):
                 self.session.fail("a text message")
             else:
-                metrics.messages.labels("up", metrics.kind(data)).inc()
+                metrics.count("up", data)
                 for output in self.session.receive(data):
                     if not isinstance(output, Opened) or await self._claim(output.info):
                         await self._take(output)
@@ -232,7 +234,7 @@ class _Link:
     async def _flush(self) -> None:
         async with self._sending:
             while not self._claiming and (data := self.session.data_to_send()) is not None:
-                metrics.messages.labels("down", metrics.kind(data)).inc()
+                metrics.count("down", data)
                 await self.connection.send(data)
         if self.session.closing:
             await self.close(self.session.closing)
@@ -302,12 +304,11 @@ class _Link:
 
     def _settler(self, seq: int) -> Callable[[Refusal | None], None]:
         begun = time.monotonic()
-        queued = metrics.queued_messages.labels("up")
-        queued.inc()
+        _queued_up.inc()
 
         def settle(refusal: Refusal | None) -> None:
-            queued.dec()
-            metrics.ack_seconds.labels("up").observe(time.monotonic() - begun)
+            _queued_up.dec()
+            _ack_seconds_up.observe(time.monotonic() - begun)
             if refusal is not None:
                 metrics.refusals.labels("up").inc()
                 _log.warning("report refused", node=self.node, code=refusal.code, error=refusal.reason)

@@ -39,8 +39,9 @@ def share(spec, devices):
     """The Spec equal to `spec` that a property of `devices` has, or else spec, its name shared if need be."""
     for device in devices:
         for prop in device.properties:
-            if prop.spec == spec:
-                return prop.spec
-            if prop.name == spec.name and prop.name is not spec.name:
-                spec = Spec(prop.name, *spec[1:])
+            known = prop.spec
+            if known == spec:
+                return known
+            if known.name == spec.name and known.name is not spec.name:
+                spec = Spec(known.name, *spec[1:])
     return spec

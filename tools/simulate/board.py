@@ -14,6 +14,7 @@ from weakref import WeakSet
 from motelet.gateway import ConfigError, Gateway
 from motelet.kvrecord import StoreError, StoreFull
 from motelet.tools.cutflash import CutFlash, PowerCutError
+from motelet.tools.simulate.applications import Applications
 from motelet.tools.simulate.field import Endpoint, FieldStream
 from motelet.tools.simulate.ledger import Ledger
 from motelet.tools.simulate.network import BoardStream, Door, Path
@@ -32,15 +33,21 @@ _HALF = _PERIOD >> 1
 _BUILT_MS = 1_790_000_000_000
 _YEAR_2000_MS = 946_684_800_000
 _FILL = ".fill/"
+_MPY = 6
+"""`sys.implementation._mpy` of an interpreter that loads no machine code."""
+_POD_MEMORY = 100_000
 
 
 class Cloud(Protocol):
     """What a board's promises are compared with.
 
-    deleted_at   resource to when its Device was deleted last, microseconds of the schedule
+    deleted_at   resource to when it was deleted last, microseconds of the schedule
     """
 
     deleted_at: dict[str, int]
+
+    def pod(self, resource: str) -> Mapping[str, Any] | None:
+        """The Pod that the backend holds."""
 
     def status(self, name: str) -> Mapping[str, Any] | None:
         """The DeviceStatus that the backend holds, None when there is no such Device."""
@@ -78,9 +85,11 @@ class Poller:
         del self._streams[stream]
 
     def ipoll(self, _timeout_ms: int = -1) -> Iterator[tuple[Any, int]]:
-        return iter(
-            [(each, each.events & events) for each, events in self._streams.items() if each.events & events]
-        )
+        found = []
+        for each, events in self._streams.items():
+            if each.events & events:
+                found.append((each, each.events & events))
+        return iter(found)
 
     def ready(self) -> bool:
         return any(each.events & events for each, events in self._streams.items())
@@ -120,8 +129,14 @@ class SimulatedPort:
     def status(self) -> dict[str, Any]:
         return {"heap_free": 50_000 - self._board.boots}
 
-    def pods(self, _settings: dict[str, Any]) -> None:
-        """No applications: they are not simulated."""
+    def pods(self, _settings: dict[str, Any]) -> dict[str, Any]:
+        return {"process": True, "mpy": _MPY}
+
+    def marked(self) -> str:
+        return ""
+
+    def pod_processes(self, edged: Any, services: Any, _settings: dict[str, Any]) -> Applications:
+        return self._board.applications(edged, services)
 
     def set_time(self, epoch_ms: int) -> None:
         self._time_ms += epoch_ms - self.epoch_ms()
@@ -175,7 +190,8 @@ class Board:
         """Resource to version: what the bridge was told that this board holds, and when."""
         self.gateway: Any = None
         self.port: Any = None
-        self.app = number % 4 == 0
+        self.app = number % 4 == 0  # it runs applications
+        self.busy_users = False  # applications end by themselves
         self._ledger = ledger
         self._cloud = cloud
         self._door = door
@@ -189,7 +205,8 @@ class Board:
 
     def clock(self) -> int:
         """Microseconds of the schedule at which the board believes to be."""
-        return max(self.schedule.now, self.busy_until)
+        now = self.schedule.now
+        return now if now > self.busy_until else self.busy_until
 
     def busy(self, duration: int) -> None:
         """What the board does now takes so many microseconds."""
@@ -197,7 +214,7 @@ class Board:
 
     def wake(self) -> None:
         """Something has come."""
-        self._step_at(max(self.schedule.now, self.busy_until))
+        self._step_at(self.clock())
 
     def _step_at(self, time: int) -> None:
         if self.gateway is not None and (self._next < 0 or time < self._next):
@@ -231,12 +248,13 @@ class Board:
         self.flash.reseed(f"{self.name} {self.boots}")
         self.boots += 1
         self.port = SimulatedPort(self)
-        config = {
+        config: dict[str, Any] = {
             "node": self.name,
             "bridge": {"host": "bridge", "port": 10000, "path": f"/motelet/v1/{self.name}"},
             "store": {"path": "flash", "size": FLASH_BLOCKS * 4096},
             "sntp": [],
             "log_level": self.log_level,
+            "edged": {"memory": _POD_MEMORY} if self.app else False,
         }
         try:
             self.gateway = Gateway(self.port, config)
@@ -355,6 +373,23 @@ class Board:
 
         uploads._drop = dropped
 
+    def applications(self, edged: Any, services: Any) -> Applications:
+        """What runs the applications of pods."""
+        acked, refused = edged.acked, edged.refused
+
+        def on_acked(pod: Any) -> None:
+            acked(pod)
+            if not pod.dirty and not pod.gone:
+                self._ledger.acked_pod(pod, self._cloud.pod(pod.resource))
+
+        def on_refused(pod: Any, code: int, reason: str) -> None:
+            edged.acked = acked
+            refused(pod, code, reason)
+            edged.acked = on_acked
+
+        edged.acked, edged.refused = on_acked, on_refused
+        return Applications(self, self._ledger, edged, services)
+
     # -- promises ----------------------------------------------------------------------------
 
     def said(self, line: str) -> None:
@@ -362,6 +397,8 @@ class Board:
         self._say(self.name, line)
         if line.startswith("error") and " failed " in line and not self._ledger.failing_tasks:
             self._ledger.fail(f"{self.name}: {line}")
+        if " state not kept " in line:
+            self._ledger.unkept.add(line.split(" pod=")[1].split(maxsplit=1)[0])
 
     def held(self, resource: str) -> str | None:
         """The version that flash holds, None without one."""
@@ -374,8 +411,11 @@ class Board:
     def check_held(self) -> None:
         """What was acknowledged is in flash."""
         for resource, (version, at) in self.acked.items():
+            held = self.held(resource)
+            if held is None and "/configmap/" in resource:
+                continue  # it goes with the last pod that needs it
             if self._cloud.deleted_at.get(resource, -1) < at:  # else it may have been told to forget it
-                self._ledger.acked_down(resource, version, self.held(resource))
+                self._ledger.acked_down(resource, version, held)
 
     def _watch_twin(self) -> None:
         """See what the twin sends, and what is acknowledged to it."""

@@ -1,4 +1,4 @@
-"""One bridge after the other: CloudHub and DeviceController put together as `motelet bridge` does it."""
+"""One bridge after the other: CloudHub and the controllers put together as `motelet bridge` does it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from cloud_bridge.cloudhub.server import CloudHub
+from cloud_bridge.controllers import Controllers
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.edgecontroller.controller import EdgeController
 from cloud_bridge.gate import Gate
 from motelet.tools.simulate.board import EPOCH_MS
 from motelet.tools.simulate.cloud import Cloud, View
@@ -28,7 +30,8 @@ class Bridge:
         self._rng = rng
         self._say = say
         self._view: View | None = None
-        self._controller: Any = None
+        self._devices: Any = None
+        self._pods: Any = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._changing = False
 
@@ -37,12 +40,14 @@ class Bridge:
         self.starts += 1
         self._view = View(self._cloud, late)
         await self._view.start()
-        self._controller = DeviceController(self._view)
-        self._controller.start()
-        self.hub = CloudHub(self._controller, self._view.nodes, None, clock=self.epoch_ms)
+        self._devices, self._pods = DeviceController(self._view), EdgeController(self._view)
+        self._devices.start()
+        self._pods.start()
+        controller = Controllers(self._devices, self._pods)
+        self.hub = CloudHub(controller, self._view.nodes, None, clock=self.epoch_ms)
         self._door.unreachable = False
         await self.hub.listen(cast(Gate, self._door))
-        self._tasks = [asyncio.create_task(part.run()) for part in (self._controller, self.hub)]
+        self._tasks = [asyncio.create_task(part.run()) for part in (self._devices, self._pods, self.hub)]
 
     def epoch_ms(self) -> int:
         """Its idea of the time."""
@@ -70,7 +75,8 @@ class Bridge:
             for task in tasks:
                 task.cancel()
             await self.hub.stop()
-            await self._controller.flush()
+            await self._devices.flush()
+            await self._pods.flush()
             self._door.server = None
             await self._view.stop()
         else:

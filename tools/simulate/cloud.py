@@ -11,8 +11,10 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from cloud_bridge.backends import podstatus
 from cloud_bridge.backends.base import (
     DEVICE,
+    POD,
     BackendError,
     Body,
     EdgeEvent,
@@ -39,7 +41,7 @@ class Cloud:
         self.rng = rng
         self.objects: dict[Key, Body] = {}
         self.deleted_at: dict[str, int] = {}
-        """Resource to when its Device was deleted last."""
+        """Resource to when it was deleted last."""
         self.failing_until = self.slow_until = 0
         self.view: View | None = None
         self._status: dict[Key, dict[str, Any]] = {}
@@ -55,7 +57,7 @@ class Cloud:
         """A user deletes an object, and its status with it."""
         del self.objects[key]
         self._status.pop(key, None)
-        self.deleted_at[f"{key.namespace}/device/{key.name}"] = self.schedule.now
+        self.deleted_at[f"{key.namespace}/{key.kind.lower()}/{key.name}"] = self.schedule.now
         if self.view is not None:
             self.view.follow(key)
 
@@ -71,6 +73,25 @@ class Cloud:
             raise NoObjectError(str(key))
         self.ledger.stored(f"{key.namespace}/device/{key.name}", change)
         self._status[key] = merge(self._status.get(key, {}), change)
+
+    def pod(self, resource: str) -> Body | None:
+        """The Pod with this resource."""
+        namespace, _, name = resource.partition("/pod/")
+        return self.objects.get(Key(POD, namespace, name))
+
+    def write_pod(self, key: Key, change: PodChange) -> None:
+        """Store a change of a Pod's status, or remove it. NoObjectError when there is no such Pod."""
+        body = self.objects.get(key)
+        if body is None or body["metadata"]["uid"] != change.uid:
+            raise NoObjectError(str(key))
+        if change.deleted:
+            self.delete(key)
+            return
+        before = body.get("status", {})
+        status = podstatus.merge(before, change.status, f"{self.schedule.now}")
+        if status != before:
+            self.ledger.stored_pod(f"{key.namespace}/pod/{key.name}", change.uid, status)
+            self.put({**body, "status": status})
 
 
 class BoardNodes:
@@ -198,12 +219,17 @@ class View:
         """All objects are shown anyway."""
 
     def tell(self, key: Key, reason: str, text: str, warning: bool) -> None:
-        """There are no pods that something could happen to."""
+        """Users see it in the log of the bridge."""
 
     async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
-        return {key: NoObjectError(str(key)) for key in changes}
+        return await self._write_each(changes, self._cloud.write_pod)
 
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
+        return await self._write_each(changes, self._cloud.write)
+
+    async def _write_each(
+        self, changes: Mapping[Key, Any], store: Callable[[Key, Any], None]
+    ) -> Mapping[Key, Exception]:
         failures: dict[Key, Exception] = {}
 
         def write() -> None:
@@ -212,7 +238,7 @@ class View:
                     failures[key] = BackendError("the API server is not available")
                     continue
                 try:
-                    self._cloud.write(key, change)
+                    store(key, change)
                 except NoObjectError as error:
                     failures[key] = error
 

@@ -53,9 +53,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Run the schedule until a callback of asyncio is ready, at most `timeout` seconds."""
         schedule = self._schedule
         until = None if timeout is None else schedule.now + math.ceil(timeout * SECOND)
-        ready = cast(Any, self)._ready
-        while not ready and schedule.step(until):
-            pass
+        schedule.run(until, cast(Any, self)._ready)
         return ()
 
     def _process_events(self, event_list: tuple[()]) -> None:

@@ -55,7 +55,7 @@ class Unit:
         start, word = _PAIR.unpack_from(body)
         if function in (3, 4) and 0 < word <= REGISTERS - start:
             registers = self.holding if function == 3 else self.inputs
-            data = struct.pack(f">{word}H", *registers[start : start + word])
+            data = b"".join(each.to_bytes(2, "big") for each in registers[start : start + word])
             return bytes((function, len(data))) + data
         if function == 6 and start < REGISTERS:
             self._write(start, word)
@@ -126,7 +126,7 @@ class Endpoint:
         self.schedule.at(now + self.delay(), self.actor, stream.received, answer)
 
     def delay(self) -> int:
-        return 2 * MS + self.rng.randrange(4 * MS)
+        return 2 * MS + int(self.rng.random() * 4 * MS)
 
 
 class FieldStream:

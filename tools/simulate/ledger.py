@@ -9,11 +9,14 @@ acknowledged on either side. It knows nothing of how boards and bridges work, on
 - what the bridge acknowledged is in the backend, and what the board acknowledged is in its flash, at that
   moment and after every cut; an event that was taken arrives unless the log says that it was dropped;
 - a measured value, an observed desired value and a version on a board are never followed by an older one;
-- a board is told to forget only what is not there (any more).
+- a board is told to forget only what is not there (any more);
+- an application runs once at a time and not after its pod has succeeded, and finds what it has kept; the
+  restarts that a pod's status counts become no fewer.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +48,6 @@ class Thing:
     name: str
     unit: Unit
     registers: Mapping[int, Asked] = field(default_factory=lambda: {SETPOINT: Asked(), COMMAND: Asked()})
-    versions: list[str] = field(default_factory=list)  # of the effective Device, as they were sent
     level: int = -1  # the newest in the backend
     observed: int = -1
 
@@ -60,6 +62,14 @@ class Ledger:
         self.over = False
         """The simulation has ended, and what is cleared away is nobody's fault."""
         self.things: dict[str, Thing] = {}
+        self.versions: defaultdict[str, list[str]] = defaultdict(list)
+        """Resource to the versions that boards were to have of it, in their order."""
+        self.runs: dict[str, int] = {}
+        """UID of a pod to what its application has counted its runs to."""
+        self.unkept: set[str] = set()
+        """Pods of which a full flash could not keep how they are, which the board's log says."""
+        self._restarts: dict[tuple[str, str], int] = {}
+        self._succeeded: set[str] = set()
         self.events: set[str] = set()  # what applications handed to a board and may not be lost
         self.dropped: set[str] = set()
         self.arrived: dict[str, int] = {}
@@ -147,15 +157,54 @@ class Ledger:
         """What was taken, not dropped, and is not in the backend."""
         return sorted(self.events - self.dropped - self.arrived.keys())
 
+    # -- pods --------------------------------------------------------------------------------
+
+    def application(self, resource: str, uid: str, running: bool) -> None:
+        """A board starts the application of a pod, which is `running`, or is not."""
+        if running:
+            self.fail(f"{resource} runs twice")
+        if uid in self._succeeded and resource not in self.unkept:
+            self.fail(f"{resource} is started although it has succeeded")
+
+    def runs_found(self, resource: str, uid: str, runs: int) -> None:
+        """An application finds that it has run so many times."""
+        if uid not in self.runs and runs:
+            self.fail(f"{resource} finds {runs} runs of a pod before it")
+        if runs < self.runs.setdefault(uid, 0):
+            self.fail(f"{resource} has counted {self.runs[uid]} runs, and finds {runs}")
+
+    def stored_pod(self, resource: str, uid: str, status: Mapping[str, Any]) -> None:
+        """The backend stores this status of a pod."""
+        if status["phase"] == "Succeeded":
+            self._succeeded.add(uid)
+        elif uid in self._succeeded:
+            self.fail(f"{resource} is {status['phase']} after it has succeeded")
+        for each in status["containerStatuses"]:
+            restarts, before = each["restartCount"], self._restarts.get((uid, each["name"]), 0)
+            if restarts < before and resource not in self.unkept:
+                self.fail(f"{resource}: {restarts} restarts are stored after {before}")
+            self._restarts[uid, each["name"]] = restarts
+
+    def acked_pod(self, pod: Any, body: Mapping[str, Any] | None) -> None:
+        """A board was told that the backend, where the Pod is `body`, holds what it says of `pod` now."""
+        self.acknowledged += 1
+        if body is None or body["metadata"]["uid"] != pod.uid or pod.uid in self._succeeded:
+            return
+        stored = body.get("status", {}).get("containerStatuses", ())
+        if [each["restartCount"] for each in stored] != [each.restarts for each in pod.containers]:
+            self.fail(f"{pod.resource}: its status was acknowledged, the backend holds {stored}")
+
     # -- what boards hold --------------------------------------------------------------------
 
     def version(self, name: str, version: str) -> None:
-        """The effective Device has this version from now on."""
-        self.things[name].versions.append(version)
+        """The effective object has this version from now on."""
+        self.versions[name].append(version)
 
     def acked_down(self, name: str, version: str, held: str | None) -> None:
         """The bridge was told, or was told before, that a board holds `version`; it holds `held`."""
-        versions = self.things[name].versions
+        versions = self.versions[name]
+        if held is not None and held not in versions and name not in self.things:
+            return  # newer than all that was acknowledged
         if _last(versions, held) < versions.index(version):
             self.fail(f"{name}: version {version} was acknowledged, the board holds {held or 'nothing'}")
 

@@ -39,7 +39,7 @@ class Path:
         self.connections: list[Connection] = []
 
     def delay(self) -> int:
-        return self.latency + self.rng.randrange(self.latency // 4 + 1)
+        return self.latency + int(self.rng.random() * (self.latency // 4 + 1))
 
 
 class _Way:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection
 from typing import Any
 
 MS = 1000  # microseconds
@@ -23,27 +24,30 @@ class Schedule:
     def __init__(self) -> None:
         self.now = 0
         self.failure: Exception | None = None
-        """Raised at the next step: what was found where nothing may be raised."""
+        """Raised before the next event: what was found where nothing may be raised."""
         self._heap: list[tuple[int, int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._made = 0
 
     def at(self, time: int, actor: int, callback: Callable[..., None], *args: Any) -> None:
         """Have `callback(*args)` called at `time`, or now if that is over."""
         self._made += 1
-        heapq.heappush(self._heap, (max(time, self.now), actor, self._made, callback, args))
+        time = max(time, self.now)
+        heapq.heappush(self._heap, (time, actor, self._made, callback, args))
 
-    def step(self, until: int | None) -> bool:
-        """Run the next event, if it is not after `until`; else it is `until` now, and the result False.
+    def run(self, until: int | None, ready: Collection[object]) -> None:
+        """Run events until something is `ready`, or none is left before `until`: then it is `until` now.
 
         RuntimeError when there is neither an event nor an `until`: everybody waits for somebody else.
         """
-        if self.failure is not None:
-            raise self.failure
-        if self._heap and (until is None or self._heap[0][0] <= until):
-            self.now, _, _, callback, args = heapq.heappop(self._heap)
+        heap = self._heap
+        end = sys.maxsize if until is None else until
+        while not ready:
+            if self.failure is not None:
+                raise self.failure
+            if not heap or heap[0][0] > end:
+                if until is None:
+                    raise RuntimeError("nothing will ever happen again")
+                self.now = max(self.now, until)
+                return
+            self.now, _, _, callback, args = heapq.heappop(heap)
             callback(*args)
-            return True
-        if until is None:
-            raise RuntimeError("nothing will ever happen again")
-        self.now = max(self.now, until)
-        return False

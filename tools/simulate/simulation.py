@@ -31,7 +31,7 @@ SETTLE_MAX = 10
 LOOK_EVERY = 10 * SECOND
 GROWTH = 2500
 GROWTH_PER_GATEWAY = 150
-GROWTH_PER_MINUTE = 60
+GROWTH_PER_MINUTE = 80
 """Blocks of memory: what is loaded by need, what the ledger remembers, and what devices report late."""
 
 
@@ -220,10 +220,12 @@ class Simulation:
         self.ledger.acknowledged += 1
         if version == "none":
             board.acked.pop(resource, None)
-            if resource not in self.cloud.deleted_at:
+            if resource not in self.cloud.deleted_at and "/configmap/" not in resource:
                 self.ledger.fail(f"{board.name} was made to forget {resource}, which is there")
             return
         board.acked[resource] = version, self.schedule.now
+        if resource not in self.ledger.things and self.ledger.versions[resource][-1:] != [version]:
+            self.ledger.version(resource, version)
         if board.gateway is not None:
             self.ledger.acked_down(resource, version, board.held(resource))
 
@@ -234,17 +236,20 @@ class Simulation:
         bridge, gateway = self.bridge.hub, board.gateway
         link = bridge._links.get(board.name) if bridge is not None else None
         if link is not None:
-            self._bound(board, "messages under way to it", len(link.session._delivery._sent), WINDOW)
-            self._bound(board, "open messages of it", len(link.session._intake._open), WINDOW_MAX)
+            session = link.session
+            if len(session._delivery._sent) > WINDOW:
+                self._unbounded(board, "messages under way to it", len(session._delivery._sent), WINDOW)
+            if len(session._intake._open) > WINDOW_MAX:
+                self._unbounded(board, "open messages of it", len(session._intake._open), WINDOW_MAX)
         if gateway is not None and gateway.edgehub.connected:
             hub = gateway.edgehub
-            self._bound(board, "messages under way from it", hub._tx_seq - hub._tx_acked, WINDOW)
-            if hub.uploads is not None:
-                self._bound(board, "messages in its flash", len(hub.uploads), UPLOADS_MAX)
+            if hub._tx_seq - hub._tx_acked > WINDOW:
+                self._unbounded(board, "messages under way from it", hub._tx_seq - hub._tx_acked, WINDOW)
+            if hub.uploads is not None and len(hub.uploads) > UPLOADS_MAX:
+                self._unbounded(board, "messages in its flash", len(hub.uploads), UPLOADS_MAX)
 
-    def _bound(self, board: Board, what: str, count: int, limit: int) -> None:
-        if count > limit:
-            self.ledger.fail(f"{board.name}: {count} {what}, at most {limit}")
+    def _unbounded(self, board: Board, what: str, count: int, limit: int) -> None:
+        self.ledger.fail(f"{board.name}: {count} {what}, at most {limit}")
 
     def _wrong(self, workload: Workload) -> Iterator[str]:
         """What is not as it should be when all is quiet."""
@@ -257,6 +262,7 @@ class Simulation:
             return
         for name, body in workload.bodies.items():
             yield from self._wrong_device(name, body, name in workload.spoiled)
+        yield from workload.pods.wrong()
         for board in self.boards:
             if board.gateway.edgehub.uploads is not None and len(board.gateway.edgehub.uploads):
                 yield f"{board.name}: events wait"
@@ -270,8 +276,9 @@ class Simulation:
         device = board.gateway.twin.devices.get(name.replace("/device/", "/"))
         there = Key(DEVICE, body["metadata"]["namespace"], body["metadata"]["name"]) in self.cloud.objects
         held = board.held(name)
-        if held != (thing.versions[-1] if there else None) or (device is None) == there:
-            yield f"{name}: {board.name} holds {held}, the newest is {thing.versions[-1]}"
+        newest = self.ledger.versions[name][-1]
+        if held != (newest if there else None) or (device is None) == there:
+            yield f"{name}: {board.name} holds {held}, the newest is {newest}"
         status = self.cloud.status(name)
         if status is None or device is None:
             return

@@ -11,13 +11,15 @@ from motelet.tools.simulate.board import Board
 from motelet.tools.simulate.cloud import Cloud
 from motelet.tools.simulate.field import COMMAND, SETPOINT, Endpoint, Unit
 from motelet.tools.simulate.ledger import Ledger, Thing
+from motelet.tools.simulate.pods import Pods
 from motelet.tools.simulate.schedule import MS, SECOND, SHARED, Schedule
 
-SELDOM_MS = 240_000
+SELDOM_MS = 400_000
 CYCLES_MS = (60_000, 120_000, 120_000, 120_000)
 ASK_EVERY = 12 * SECOND
 MEASURE_EVERY = 4 * SECOND
 PUBLISH_EVERY = 10 * SECOND
+POD_EVERY = 60 * SECOND
 NAMESPACE = "default"
 LONG_NAME = "-" + "long" * 50
 """Makes a name that, with what is wrong with the device, is more than a reason may have."""
@@ -96,6 +98,7 @@ class Workload:
             cloud.put(model(name, padding))
         for board in boards:
             self._equip(board, devices)
+        self.pods = Pods(cloud, boards, rng)
 
     def start(self) -> None:
         """Begin to change things."""
@@ -103,8 +106,11 @@ class Workload:
             (ASK_EVERY, self._ask),
             (MEASURE_EVERY, self._measure),
             (PUBLISH_EVERY, self._publish),
+            (POD_EVERY, self.pods.ask),
         ):
             self._again(every, act)
+        for board in self._boards:
+            board.busy_users = True
 
     def _equip(self, board: Board, devices: int) -> None:
         """Give a board its endpoints and devices."""
@@ -126,6 +132,8 @@ class Workload:
     def stop(self) -> None:
         """Everything stays as it is now."""
         self.running = False
+        for board in self._boards:
+            board.busy_users = False
 
     def _again(self, every: int, act: Any) -> None:
         def go() -> None:
@@ -143,7 +151,7 @@ class Workload:
     def _publish(self) -> None:
         board = self._rng.choice(self._boards[::4])
         # Now and then many at once, more than the queue holds.
-        for _ in range(100 if self._rng.random() < 0.05 else 1):
+        for _ in range(80 if self._rng.random() < 0.02 else 1):
             board.publish()
 
     def _ask(self) -> None:
