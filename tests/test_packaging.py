@@ -116,9 +116,9 @@ def test_a_linux_gateway_runs_from_anywhere_in_a_clean_environment(wheel: Path, 
             try:
                 assert systemd.recv(64) == b"READY=1"
             finally:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGTERM)
                 errors = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 0 and "stopped by the keyboard" in errors, errors
+    assert process.returncode == 0 and "stopped" in errors, errors
     assert (elsewhere / "flash").stat().st_size == 65536
 
 

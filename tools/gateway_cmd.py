@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 
 PORTS = ("unix", "rpi")
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted; -> exit status, 2 for a configuration that cannot be used."""
+    """Serve until interrupted or told to end; -> exit status, 2 for a configuration that cannot be used."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     module = importlib.import_module(f"motelet.ports.{args.port}.run")
     return int(module.main([os.path.basename(sys.argv[0]), args.config]))

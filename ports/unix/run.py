@@ -96,7 +96,7 @@ def main(argv, port=None, started=None):
             started(gateway)
         gateway.run()
     except KeyboardInterrupt:
-        gateway.log.info("gateway", "stopped by the keyboard")
+        gateway.log.info("gateway", "stopped")
     return 0
 
 

@@ -146,7 +146,7 @@ def test_a_certificate_in_the_place_of_a_token(
     assert "token" not in json.loads(stored["secrets"])
     # Back to a token: what is not wanted any more goes.
     assert cli.main(arguments(board, secrets)) == 0
-    assert sorted(board.nvs()) == ["config", "secrets"]
+    assert {"config", "secrets"} <= board.nvs().keys() and not {"ca", "cert", "key"} & board.nvs().keys()
 
 
 def test_a_board_without_the_code_says_so(

@@ -39,7 +39,7 @@ def test_a_gateway_tells_systemd(tmp_path, systemd):
             assert systemd.recv(64) == b"READY=1"
             assert [systemd.recv(64) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             errors = process.stderr.read().decode()
         assert process.wait(60) == 0 and "platform=rpi" in errors and "Traceback" not in errors
 
