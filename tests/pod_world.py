@@ -41,6 +41,8 @@ class PodWorld:
         self.bridge: subprocess.Popen[bytes] | None = None
         self.gateway: subprocess.Popen[bytes] | None = None
         self.bridge_options: list[str] = []
+        self.python = [sys.executable]
+        self.environment = dict(os.environ)
         self.gateway_log = folder / "gateway.log"
         self.bridge_log = folder / "bridge.log"
         self.heap = heap
@@ -67,20 +69,36 @@ class PodWorld:
         wait_for("the bridge listens", lambda: "listening" in self.bridge_log.read_text())
 
     def start_gateway(self) -> None:
-        mpy.build(BUILD, mpy.TEST_OPT_LEVEL)
         path = self.folder / "gateway.json"
         path.write_text(json.dumps(self.config))
-        interpreter = mpy.interpreter()
-        assert interpreter is not None
-        command = [*interpreter, "-X", f"heapsize={self.heap}", "-m", "motelet.ports.unix.run", str(path)]
         self.gateway_log.unlink(missing_ok=True)
         with self.gateway_log.open("ab") as output:
             self.gateway = subprocess.Popen(
-                command, env=mpy.environment(BUILD), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [*self.interpreter(), str(path)],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
+
+    def interpreter(self) -> list[str]:
+        """The command of a gateway: of a board's MicroPython, or of CPython that starts processes."""
+        if self.config["edged"]["process"]:
+            return [*self.python, "-m", "motelet.tools.cli", "gateway"]
+        mpy.build(BUILD, mpy.TEST_OPT_LEVEL)
+        self.environment = mpy.environment(BUILD)
+        interpreter = mpy.interpreter()
+        assert interpreter is not None
+        return [*interpreter, "-X", f"heapsize={self.heap}", "-m", "motelet.ports.unix.run"]
 
     def synced(self) -> None:
         wait_for("the board is in step", lambda: "synced" in self.gateway_log.read_text())
+
+    @property
+    def gateway_pid(self) -> int:
+        """The process that is the gateway now."""
+        assert self.gateway is not None
+        return self.gateway.pid
 
     def kill_gateway(self) -> None:
         """As if the power went."""

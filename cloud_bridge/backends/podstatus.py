@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-NODES_CONDITIONS = ("Initialized", "Ready", "ContainersReady")
+NODES_CONDITIONS = ("Initialized", "Ready", "ContainersReady", "HeldUpgrade")
 """The types that the node may change once they are there."""
 
 

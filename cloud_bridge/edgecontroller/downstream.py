@@ -16,7 +16,7 @@ import cbor2
 
 from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Backend, Body, Key
 from cloud_bridge.edgecontroller import effective
-from cloud_bridge.edgecontroller.compiler import CompileError, Compiler
+from cloud_bridge.edgecontroller.compiler import MPY_VERSION, CompileError, Compiler
 from cloud_bridge.edgecontroller.effective import Draft, PendingError, UnrunnableError
 from cloud_bridge.edgecontroller.packages import Packages
 from cloud_bridge.logs import Log
@@ -27,6 +27,8 @@ OBJECT_SIZE_MAX = 8192
 FILES_SIZE_MAX = 256 * 1024
 """Bytes of one ConfigMap, Secret or package as a board holds it."""
 VERSION_DIGITS = 16
+SOURCES = 0
+"""What a gateway says in the place of `mpy` whose applications run on CPython."""
 FINISHED = ("Succeeded", "Failed")
 
 _log = Log("edgecontroller")
@@ -206,11 +208,14 @@ class Downstream:
 
     def _draft(self, plan: Plan, key: Key, pod: Body, board: Board, drafts: dict[Key, Draft]) -> None:
         try:
+            if effective.held(pod):
+                text = f"not started while its annotation {effective.HOLD_ANNOTATION} is true"
+                raise UnrunnableError(effective.HELD, text)
             others = {each.namespace for each in drafts}
             if others and key.namespace not in others and not board.any_namespace:
                 text = f"the pods of a board are of one namespace, on this one {min(others)}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text)
-            drafts[key] = effective.draft(pod, self._lookup, self._packages.get)
+            drafts[key] = effective.draft(pod, self._lookup, self._packages.get, board.mpy == SOURCES)
         except UnrunnableError as error:
             plan.problems[key] = error
             self._keep(plan, key, pod)
@@ -287,19 +292,23 @@ class Downstream:
 
 
 def files_content(shown: str, data: Mapping[str, bytes], mpy: int, compiler: Compiler) -> Content:
-    """Files by name as a board holds them, sources compiled. Raises UnrunnableError, PendingError."""
+    """Files by name as a board holds them, sources compiled. Raises UnrunnableError, PendingError.
+
+    Where applications run on CPython (`mpy` is SOURCES) they are compiled for their errors only.
+    """
     found: dict[str, bytes] = {}
     pending = False
     for name, each in sorted(data.items()):
         found[name] = each
         if name.endswith(".py"):
             try:
-                compiled = compiler.get(each, name, mpy)
+                compiled = compiler.get(each, name, mpy or MPY_VERSION)
             except CompileError as error:
                 text = f"{shown}: {name}: {error}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text) from error
             pending |= compiled is None
-            found[name] = compiled or b""
+            if mpy != SOURCES:
+                found[name] = compiled or b""
     if pending:
         raise PendingError(f"{shown} is being compiled")
     content = _encode(found)

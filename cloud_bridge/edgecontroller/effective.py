@@ -26,6 +26,9 @@ HELD_IMAGES = re.compile(r"([a-z0-9][a-z0-9._-]{0,63}):([A-Za-z0-9][A-Za-z0-9._-
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 SERVICE_ACCOUNT_ANNOTATION = "motelet.dev/service-account-volume"
 """"true": the pod wants that volume, but for the token, which no board gets."""
+HOLD_ANNOTATION = "edge.kubeedge.io/hold-upgrade"
+"""KubeEdge's: "true" holds a pod that has not started yet, until whoever minds the site removes it."""
+HELD = "HeldUpgrade"
 CONTAINERS_MAX = 8
 """Containers of a pod, init containers among them; a board has the same limit."""
 ENV_SIZE_MAX = 4096
@@ -117,9 +120,15 @@ def deleted(pod: Body) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
-def draft(pod: Body, lookup: Lookup, packages: Packages) -> Draft:
-    """The pod for a board. Raises UnrunnableError, PendingError."""
-    return _Drafter(pod, lookup, packages).draft()
+def held(pod: Body) -> bool:
+    """Whether the pod is not to be started yet; one that ran is not stopped."""
+    wanted = _map(_map(pod.get("metadata")).get("annotations")).get(HOLD_ANNOTATION) == "true"
+    return wanted and _map(pod.get("status")).get("phase") in (None, "", "Pending")
+
+
+def draft(pod: Body, lookup: Lookup, packages: Packages, sources: bool = False) -> Draft:
+    """The pod for a board, which takes `sources` as they are or compiled. UnrunnableError, PendingError."""
+    return _Drafter(pod, lookup, packages, sources).draft()
 
 
 def leaving(pod: Body) -> dict[str, Any]:
@@ -134,8 +143,9 @@ def leaving(pod: Body) -> dict[str, Any]:
 
 
 class _Drafter:
-    def __init__(self, pod: Body, lookup: Lookup, packages: Packages) -> None:
+    def __init__(self, pod: Body, lookup: Lookup, packages: Packages, sources: bool) -> None:
         self._pod = pod
+        self._called = str if sources else _compiled
         self._meta = _map(pod.get("metadata"))
         self._spec = _map(pod.get("spec"))
         self._lookup = lookup
@@ -223,7 +233,9 @@ class _Drafter:
                 elif source.get("optional") is not True:
                     raise UnrunnableError(CONFIG_ERROR, f"{key.kind.lower()} {key.name} has no key {name}")
         self._draft.files.setdefault(key, set()).update(paths)
-        return self._counted({_compiled(_path(path)): [resource(key), name] for name, path in paths.items()})
+        return self._counted(
+            {self._called(_path(path)): [resource(key), name] for name, path in paths.items()}
+        )
 
     def _counted(self, files: dict[str, Any]) -> dict[str, Any]:
         self._files += len(files)
@@ -270,7 +282,7 @@ class _Drafter:
         name, version = match.groups()
         self._draft.packages.add((name, version))
         held = package_resource(self._meta["namespace"], name, version)
-        volumes[f".{name}"] = self._counted({_compiled(_path(path)): [held, path] for path in paths})
+        volumes[f".{name}"] = self._counted({self._called(_path(path)): [held, path] for path in paths})
         mounts.append([PACKAGE_PATH, f".{name}", ""])
         return name.replace("-", "_")
 
@@ -283,7 +295,7 @@ class _Drafter:
             if volume not in volumes or not path.startswith("/") or ".." in path.split("/"):
                 raise UnrunnableError(CONFIG_ERROR, f'container "{name}": cannot mount {volume} at {path}')
             inner = _path(mount["subPath"]) if mount.get("subPath") else ""
-            found.append([path, volume, _compiled(inner)])
+            found.append([path, volume, self._called(inner)])
         return found
 
     def _env(self, name: str, container: Body) -> dict[str, str]:

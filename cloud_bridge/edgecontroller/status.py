@@ -12,7 +12,7 @@ from typing import Any
 import cbor2
 
 from cloud_bridge.backends.base import Body
-from cloud_bridge.edgecontroller.effective import UnrunnableError
+from cloud_bridge.edgecontroller.effective import HELD, UnrunnableError
 
 STATUS_SIZE_MAX = 4096
 """Bytes of what a board says of one pod."""
@@ -156,7 +156,11 @@ def waiting_status(pod: Body, error: UnrunnableError, now_ms: int) -> dict[str, 
     stored = pod.get("status") or {}
     start = stored.get("startTime") or rfc3339(now_ms)
     board = BoardStatus(str(pod["metadata"].get("uid", "")), False, "", "", now_ms, first, rows)
-    return {**pod_status(pod, board, ""), "phase": "Pending", "startTime": start}
+    status = {**pod_status(pod, board, ""), "phase": "Pending", "startTime": start}
+    if error.reason == HELD:
+        others = [each for each in status["conditions"] if each["type"] != HELD]
+        status["conditions"] = [*others, {"type": HELD, "status": "True", "message": str(error)}]
+    return status
 
 
 def _phase(spec: Mapping[str, Any], board: BoardStatus, init_count: int) -> str:
@@ -200,6 +204,9 @@ def _conditions(pod: Body, board: BoardStatus, init_count: int, phase: str) -> l
         found[0]["reason"] = "ContainersNotInitialized"
     for kind in ("Ready", "ContainersReady"):
         found.append({"type": kind, "status": "False" if not_ready else "True", **not_ready})
+    stored = (pod.get("status") or {}).get("conditions") or ()
+    if any(each.get("type") == HELD for each in stored):
+        found.append({"type": HELD, "status": "False"})
     return [*found, {"type": "PodScheduled", "status": "True"}]
 
 

@@ -22,7 +22,7 @@ from cloud_bridge.backends.base import (
     PodChange,
 )
 from cloud_bridge.edgecontroller.downstream import FINISHED, Downstream, node_of, phase_of
-from cloud_bridge.edgecontroller.effective import UnrunnableError, deleted
+from cloud_bridge.edgecontroller.effective import HELD, UnrunnableError, deleted
 from cloud_bridge.edgecontroller.status import BoardStatus, parse, pod_status, waiting_status
 from cloud_bridge.logs import Log
 from cloud_bridge.resources import PodReport, Refusal, Settle
@@ -85,7 +85,10 @@ class Upstream:
             if pod is None or self._told.get(key) == (error.reason, str(error)):
                 continue
             self._told[key] = (error.reason, str(error))
-            self._backend.tell(key, "Failed", f"Error: {error.reason}: {error}", True)
+            if error.reason == HELD:
+                self._backend.tell(key, HELD, str(error), False)
+            else:
+                self._backend.tell(key, "Failed", f"Error: {error.reason}: {error}", True)
             if phase_of(pod) in ("", "Pending") and not deleted(pod):
                 self._wait(key, pod, error)
         for key in [

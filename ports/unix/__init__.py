@@ -89,6 +89,11 @@ class Port:
         self._mark = pods.Mark(settings["mark"]) if "mark" in settings else None
         return pods.how(settings)
 
+    def pod_processes(self, edged, services, settings):
+        from motelet.ports.processes import Processes
+
+        return Processes(edged, services, settings)
+
     def mark(self, name):
         if self._mark is not None:
             self._mark.write(name)

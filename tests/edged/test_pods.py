@@ -250,3 +250,27 @@ def test_pods_of_a_board_are_of_one_namespace(world: PodWorld) -> None:
     wait_for("refused", lambda: world.events("of one namespace"))
     waiting = wait_for("status", lambda: world.status("second", "other").get("containerStatuses"))
     assert waiting[0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+
+
+def test_a_pod_is_held_until_its_annotation_is_gone(world: PodWorld) -> None:
+    objects = pod("held", LOOP)
+    objects[-1]["metadata"]["annotations"] = {"edge.kubeedge.io/hold-upgrade": "true"}
+    world.apply(*objects)
+    wait_for("it waits", lambda: world.container("held").get("state"))
+    assert world.container("held")["state"]["waiting"]["reason"] == "HeldUpgrade"
+    assert held_upgrade(world) == "True" and world.events("HeldUpgrade")
+    world.apply(*pod("free", LOOP))
+    world.running("free")
+    assert world.status("held")["phase"] == "Pending"
+    world.apply(*pod("held", LOOP))
+    world.running("held")
+    assert held_upgrade(world) == "False"
+    world.apply(*objects)  # what runs is not stopped by it
+    world.apply(*pod("last", LOOP))
+    world.running("last")
+    assert world.container("held")["restartCount"] == 0 and held_upgrade(world) == "False"
+
+
+def held_upgrade(world: PodWorld) -> str:
+    """The status of the condition."""
+    return str({each["type"]: each["status"] for each in world.status("held")["conditions"]}["HeldUpgrade"])

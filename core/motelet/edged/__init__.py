@@ -6,7 +6,7 @@ have something to do is `due`, and `lifecycle`, borrowed, looks at all of it. So
 nothing of this, and pods start from flash as they were last asked for, with or without a link.
 
 The `runner` does the running: in this interpreter (`edged.apps`) or, on Linux, in processes of
-their own (ports/unix/processes.py).
+their own (ports/processes).
 """
 
 import gc

@@ -5,9 +5,9 @@
     path(p), open(p)  a file of its volumes: where it is to be found for others, or at once
     publish, subscribe            messages on the EventBus
     read, write, report           properties of the node's devices
-    get, put, delete, keys        values of its own, which survive restarts and updates, and go with the pod
+    get, put                      values of its own, which survive restarts and updates, and go with the pod
 
-The same names in a process of its own (ports/unix/process.py): whatever may have to wait is `async`.
+The same names in a process of its own (ports/processes/process.py): whatever may have to wait is `async`.
 """
 
 
@@ -24,7 +24,7 @@ class Context:
     await write(device, name, value)      have the mapper of the device write a value
     await report(device, name, value)     say, as the mapper of the device, what a property is
     await state(device, state)            say, as its mapper, that the device is "online" or "offline"
-    await get(key), put(key, bytes)       a value of the pod's own; None without; OSError without room
+    await get(key), put(key, bytes)       a value of the pod's own; None: there is none; OSError without room
     """
 
     def __init__(self, app, services, spec):

@@ -174,6 +174,7 @@ class Fresh(_File):
         if isinstance(data, str):
             data = data.encode()
         if len(self._data) + len(data) > self._room:
+            self._key = None  # what is there of it is not the file
             raise OSError(_ENOSPC)
         self._data.extend(data)
         return len(data)

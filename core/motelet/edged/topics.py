@@ -18,7 +18,9 @@ def subscribe(services, app, topic):
     """`app` wants `topic`. OSError when it has TOPICS_MAX, ValueError for what is no filter."""
     reader = services.readers.get(app)
     if reader is None:
-        reader = services.readers[app] = [asyncio.Event(), [], []]
+        # What runs in a process of its own is told itself, and has no asyncio here.
+        bell = app if hasattr(app, "set") else asyncio.Event()
+        reader = services.readers[app] = [bell, [], []]
     if len(reader[1]) >= TOPICS_MAX:
         raise OSError(_ENOSPC)
     add(services, services.bus(), reader[1], topic)
