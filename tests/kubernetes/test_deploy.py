@@ -95,6 +95,16 @@ def test_another_release_and_namespace_reach_everything() -> None:
     assert {(each["name"], each["namespace"]) for each in subjects} == {("edge", "factory")}
 
 
+def test_the_chart_has_the_policy_where_the_cluster_knows_such() -> None:
+    policy = list(yaml.safe_load_all((DEPLOY / "admission.yaml").read_text()))
+    known = ("--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
+    words = ("template", "motelet-bridge", str(CHART), "--namespace", "motelet")
+    objects = list(yaml.safe_load_all(helm(*words, *known)))
+    assert [each for each in policy if each not in objects] == []
+    for text in (helm(*words), helm(*words, *known, "--set", "admissionPolicy=false")):
+        assert "MutatingAdmissionPolicy" not in text
+
+
 def deployments() -> list[dict[str, Any]]:
     plain = list(yaml.safe_load_all((DEPLOY / "bridge.yaml").read_text()))
     charts = [each for values in VALUES for each in rendered(values)]
