@@ -2,12 +2,11 @@
 
 import asyncio
 import errno
-import gc
 import os
 
 from motelet.loop import READ, Loop
 from motelet.ports.unix import Port
-from tests_util import IS_MICROPYTHON, heap_locked
+from tests_util import IS_MICROPYTHON, allocates_nothing
 
 HOST = "127.0.0.1"
 ROUNDS = 1000
@@ -219,14 +218,8 @@ def test_the_host_is_idle_without_allocating():
     try:
         world.loop.running = True
         idle(1)
-        heap_locked(idle, ROUNDS)
-        gc.collect()
-        gc.disable()
-        before = gc.mem_alloc()
-        idle(ROUNDS)
-        assert gc.mem_alloc() == before
+        assert allocates_nothing(idle, ROUNDS)
     finally:
-        gc.enable()
         world.host.detach()
 
 

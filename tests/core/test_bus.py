@@ -3,7 +3,7 @@
 import gc
 
 from motelet.bus import Bus, Mailbox
-from tests_util import IS_MICROPYTHON, heap_locked, raises
+from tests_util import IS_MICROPYTHON, allocates_nothing, raises
 
 
 class Woken:
@@ -152,13 +152,5 @@ def test_put_and_take_allocate_nothing():
             dropping.put(n)
 
     exchange(1)
-    heap_locked(exchange, 1000)
-    if IS_MICROPYTHON:
-        gc.collect()
-        gc.disable()
-        before = gc.mem_alloc()
-        exchange(1000)
-        after = gc.mem_alloc()
-        gc.enable()
-        assert after == before
+    assert allocates_nothing(exchange, 1000)
     assert dropping.dropped >= 996 and len(mailbox) == 0 and sender.times > 1000

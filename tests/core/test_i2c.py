@@ -1,11 +1,9 @@
 """I2C: registers of every width, BME280 and ADS1115 against their data sheets, faults, no garbage."""
 
-import gc
-
 from bus_world import I2c, Port, World, made, prop
 
 from motelet.mappers import bme280, i2cload
-from tests_util import IS_MICROPYTHON, Clock, heap_locked, raises
+from tests_util import Clock, allocates_nothing, raises
 
 NAME = "i2c0"
 
@@ -270,20 +268,12 @@ def test_a_poll_without_a_change_allocates_nothing():
     prop_x, prop_y = board.device.properties
     driver = board.driver
 
-    def poll():
-        for _ in range(100):
+    def poll(rounds):
+        for _ in range(rounds):
             driver.begin(prop_x, None)
             driver.step()
             driver.begin(prop_y, None)
             driver.step()
 
-    poll()
-    heap_locked(poll)
-    if IS_MICROPYTHON:
-        gc.collect()
-        before = gc.mem_alloc()
-        gc.disable()
-        poll()
-        after = gc.mem_alloc()
-        gc.enable()
-        assert after == before
+    poll(1)
+    assert allocates_nothing(poll, 100)

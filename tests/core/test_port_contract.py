@@ -1,7 +1,6 @@
 """What ports/README.md promises of streams, poller and calls, on both interpreters, over real sockets."""
 
 import errno
-import gc
 import os
 import socket
 import time
@@ -10,7 +9,7 @@ from binascii import hexlify, unhexlify
 from motelet.loop import Loop
 from motelet.ports import der, net
 from motelet.ports.unix import Port, runtime, serial
-from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, heap_locked, raises
+from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, allocates_nothing, raises
 
 PORTS = [Port]
 if IS_MICROPYTHON:
@@ -98,21 +97,6 @@ def pair(port, poller):
     server = listener.accept()
     listener.close()
     return client, server
-
-
-def allocates_nothing(function, argument):
-    """Both proofs: under the heap lock, and by the allocation counter with the collector off."""
-    heap_locked(function, argument)
-    if not IS_MICROPYTHON:
-        return True
-    gc.collect()
-    gc.disable()
-    try:
-        before = gc.mem_alloc()
-        function(argument)
-        return gc.mem_alloc() == before
-    finally:
-        gc.enable()
 
 
 def on_each_port(check):

@@ -1,6 +1,16 @@
 """The helpers that the other tests lean on, above all the virtual clock and the in-memory streams."""
 
-from tests_util import IS_MICROPYTHON, READ, WRITE, Clock, MemoryPoller, MemoryStream, heap_locked, raises
+from tests_util import (
+    IS_MICROPYTHON,
+    READ,
+    WRITE,
+    Clock,
+    MemoryPoller,
+    MemoryStream,
+    allocates_nothing,
+    heap_locked,
+    raises,
+)
 
 
 def test_raises_returns_what_was_raised():
@@ -23,6 +33,23 @@ def test_heap_locked_catches_an_allocation():
     assert len(allocate(1, 2)) == 4  # the lock is open again
 
 
+def test_allocates_nothing_catches_garbage_of_both_kinds():
+    def text(rounds):
+        return str(rounds) * 40
+
+    def caught(rounds):
+        for _ in range(rounds):
+            try:
+                raise OSError(5)
+            except OSError:
+                pass
+
+    assert allocates_nothing(len, "four")
+    if IS_MICROPYTHON:
+        raises(MemoryError, allocates_nothing, text, 1000)
+        assert not allocates_nothing(caught, 3)  # the heap lock lets it pass
+
+
 def test_clock_wraps_like_a_board():
     clock = Clock(start_ms=(1 << 30) - 5)
     before = clock.ticks_ms()
@@ -32,6 +59,15 @@ def test_clock_wraps_like_a_board():
     assert clock.ticks_diff(before, clock.ticks_ms()) == -10
     assert clock.ticks_add(before, 10) == 5
     assert clock.epoch_ms() == 1800000000010
+
+
+def test_clock_has_microseconds_too():
+    clock = Clock(1000)
+    before = clock.ticks_us()
+    clock.sleep_us(600)
+    assert clock.ticks_ms() == 1000
+    clock.sleep_us(600)
+    assert clock.ticks_ms() == 1001 and clock.ticks_diff(clock.ticks_us(), before) == 1200
 
 
 def test_stream_carries_bytes_without_allocating():

@@ -1,5 +1,6 @@
 """What the tests of core share; it runs on CPython and, compiled, in a board's heap, so it stays small."""
 
+import gc
 import sys
 
 IS_MICROPYTHON = sys.implementation.name == "micropython"
@@ -43,6 +44,25 @@ def heap_locked(function, *args):
     finally:
         if IS_MICROPYTHON:
             heap_unlock()
+
+
+def allocates_nothing(function, rounds):
+    """Whether `function(rounds)` allocates nothing, which it is called for by two proofs.
+
+    Under the heap lock an allocation raises MemoryError; with the collector off it shows in the memory used.
+    CPython has neither, and just makes one call.
+    """
+    heap_locked(function, rounds)
+    if not IS_MICROPYTHON:
+        return True
+    gc.collect()
+    gc.disable()
+    try:
+        before = gc.mem_alloc()
+        function(rounds)
+        return gc.mem_alloc() == before
+    finally:
+        gc.enable()
 
 
 class Clock:

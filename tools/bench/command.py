@@ -16,7 +16,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "wire": "bytes of a report on the wire",
     "memory": "a connected gateway's heap and allocations",
     "store": "what the store costs in flash, time and memory",
-    "image": "what a board is given, and its heap from ROMFS",
+    "image": "what a board is given",
     "mapper": "what polling costs a serial bus",
     "flash": "from an empty board to a provisioned one",
     "identity": "handshakes, enrolment and memory of a bridge",
