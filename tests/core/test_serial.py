@@ -43,9 +43,9 @@ def world(instrument, *properties, **config):
 
 
 def run(board, instrument, ms):
-    """Let `ms` pass, the instrument answering within one."""
-    for _ in range(ms):
-        board.run(1)
+    """Let `ms` pass, the instrument answering within five."""
+    for _ in range(ms // 5):
+        board.run(5)
         instrument.work()
         board.driver.task.wake()
 

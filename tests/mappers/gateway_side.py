@@ -16,6 +16,7 @@ if MICROPYTHON:
     from micropython import heap_lock, heap_unlock
 
 POLLS = 300
+HURRY_MS = 100
 
 
 def say(*words):
@@ -82,6 +83,23 @@ def locked(loop, driver, devices):
     say("polled", POLLS)
 
 
+def hurry(clock, devices):
+    """A task that cuts the pauses after failures short, which core's tests show on a virtual clock."""
+
+    def run(task):
+        while True:
+            soon = clock.ticks_add(clock.ticks_ms(), HURRY_MS)
+            for device in devices:
+                for prop in device.properties:
+                    if clock.ticks_diff(prop.due, soon) > 0:
+                        prop.due = soon
+                        device.mapper.task.wake()
+            task.sleep(HURRY_MS)
+            yield
+
+    return run
+
+
 def main(mode, *files):
     if mode == "rpi":
         from motelet.ports.rpi import Port, modbusload
@@ -107,6 +125,7 @@ def main(mode, *files):
         locked(loop, mappers[key].driver, devices)
         mappers[key].driver.close()
     else:
+        loop.spawn("hurry", hurry(port.clock, devices))
         loop.run()
 
 
