@@ -19,7 +19,7 @@ from motelet import protocol
 
 SERVER_NAMES = ("localhost", "127.0.0.1")
 
-SECONDS_MAX = 30
+SECONDS_MAX = 90
 
 
 def client_context(

@@ -29,7 +29,7 @@ from motelet.tools.freeport import free_ports
 from two_interpreters import NOTE_MISSING
 
 HOST = "127.0.0.1"
-SECONDS_MAX = 60
+SECONDS_MAX = 120
 HEAP = "160K"
 BUILD = build_folder("micropython-boards")
 BRIDGE = [sys.executable, "-m", "motelet.tools.cli", "bridge"]

@@ -16,7 +16,7 @@ from build_folder import build_folder
 from motelet.tools import mpy
 from motelet.tools.freeport import free_port
 
-DEADLINE_S = 40.0
+DEADLINE_S = 120.0
 NODE = "board"
 BUILD = build_folder("micropython-pods")
 

@@ -34,7 +34,7 @@ pytestmark = [
         reason="no MicroPython for this computer",
     ),
 ]
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 WINDOW_S = 2
 LONG_S = 5  # a copy that is to outlast the watchdog
 

@@ -24,7 +24,7 @@ from motelet import protocol
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
     """The times of the stand-in are shortened; these go with them."""
-    monkeypatch.setattr(board_client, "SECONDS_MAX", 8)
+    monkeypatch.setattr(board_client, "SECONDS_MAX", 30)
     monkeypatch.setattr(session, "KEEPALIVE_SECONDS", 0.2)
     monkeypatch.setattr(session, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(registration, "SETTLE_SECONDS", 0.01)

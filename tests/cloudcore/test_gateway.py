@@ -12,7 +12,7 @@ from peer_thread import PeerThread
 
 from motelet.tools.demo.system import NODE, System
 
-DEADLINE_S = 40.0
+DEADLINE_S = 120.0
 pytestmark = pytest.mark.slow
 
 

@@ -10,7 +10,7 @@ from tests_util import IS_MICROPYTHON, allocates_nothing
 
 HOST = "127.0.0.1"
 ROUNDS = 1000
-WAIT_S = 10  # for what happens at once: a bound for a test that would hang
+WAIT_S = 30  # for what happens at once: a bound for a test that would hang
 
 
 class World:

@@ -19,7 +19,7 @@ from build_folder import build_folder
 from motelet.tools import fetch, mpy
 from two_interpreters import NOTE_MISSING
 
-WAIT_S = 20  # a bound for what would hang
+WAIT_S = 60  # a bound for what would hang
 GATEWAY = Path(__file__).parent / "gateway_side.py"
 HEAP = "160K"
 BUILD = build_folder("micropython-eventbus")

@@ -22,7 +22,7 @@ from cloud_bridge.identity.folder import at_once
 from cloud_bridge.logs import Logfmt
 
 NODE = "board-1"
-SECONDS_MAX = 30
+SECONDS_MAX = 90
 
 
 def request_for(key, node=NODE):

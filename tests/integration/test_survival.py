@@ -12,7 +12,7 @@ import pytest
 
 from motelet.tools.demo.system import System
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 pytestmark = pytest.mark.slow
 
 

@@ -30,7 +30,7 @@ from two_interpreters import NOTE_MISSING
 
 BUILD = build_folder("micropython-whole")
 HEAP = "144K"  # of objects of 64 bits: some 80 KiB on a board
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 GRAMMAR = Path(motelet.__file__).resolve().parent / "protocol.cddl"
 
 pytestmark = pytest.mark.slow

@@ -32,7 +32,7 @@ DEPLOY = Path(cloud_bridge.__file__).parent / "deploy"
 GROUP = "/apis/devices.kubeedge.io/v1beta1"
 USER = "motelet-bridge"
 SUBJECT = {"kind": "User", "name": USER, "apiGroup": "rbac.authorization.k8s.io"}
-SECONDS_MAX = 30.0
+SECONDS_MAX = 90.0
 
 
 def install(cluster: Cluster) -> None:

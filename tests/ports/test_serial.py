@@ -11,7 +11,7 @@ import pytest
 
 from motelet.ports.unix import serial
 
-WAIT_S = 30  # a bound for what would hang
+WAIT_S = 90  # a bound for what would hang
 PROGRAM = Path(__file__).parent / "serial_client.py"
 MESSAGE = b"\x00\x03\x04\x0a\x0d\x11\x13\x1a\x7f\xff."  # what a terminal that is not raw would act upon
 SETTINGS = [(9600, "N", 1), (19200, "E", 1), (115200, "O", 1), (1200, "N", 2)]

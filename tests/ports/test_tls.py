@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from motelet.ports.unix import Port
 
-WAIT_S = 30  # a bound for what would hang
+WAIT_S = 90  # a bound for what would hang
 
 
 class Server:
