@@ -9,13 +9,10 @@ from pathlib import Path
 from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
-from simulated_board import SimulatedBoard
-from websockets.asyncio.client import ClientConnection, connect
-
 from cloud_bridge.cloudhub.tls import context_of
 from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
-from motelet import protocol
+from motelet.tools.load import client
 
 SERVER_NAMES = ("localhost", "127.0.0.1")
 
@@ -57,39 +54,8 @@ def server_files(identity: Identity) -> tuple[Path, Path, Path]:
     return folder / "server.pem", folder / "server-key.pem", folder / "ca.pem"
 
 
-class BoardClient:
-    """Connects `board` to the bridge on `port`; as a context manager it says hello and carries messages."""
-
-    def __init__(
-        self,
-        board: SimulatedBoard,
-        port: int,
-        context: ssl.SSLContext | None = None,
-        path: str = protocol.PATH,
-        host: str = "localhost",
-        **options: Any,
-    ) -> None:
-        self.board = board
-        self.socket: ClientConnection
-        scheme = "ws" if context is None else "wss"
-        self._connecting = {
-            "uri": f"{scheme}://{host}:{port}{path}",
-            "subprotocols": [protocol.SUBPROTOCOL],
-            "compression": None,
-            "ping_interval": None,
-            "proxy": None,
-            **({"ssl": context} if context else {}),
-            **options,
-        }
-
-    async def __aenter__(self) -> "BoardClient":
-        self.board.power_cut()
-        self.socket = await connect(**self._connecting)
-        self.board.hello()
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
-        await self.socket.close()
+class BoardClient(client.BoardClient):
+    """As `motelet load` has it, and what a test waits for."""
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Carry messages both ways until `condition()` holds."""
@@ -101,14 +67,8 @@ class BoardClient:
                         data = await self.socket.recv()
                 except TimeoutError:
                     continue  # the condition may be about something else than a message
-                assert isinstance(data, bytes)
-                self.board.receive(data)
+                self.receive(data)
                 await self.flush()
-
-    async def flush(self) -> None:
-        """Send what the board has to say."""
-        for data in self.board.take_out():
-            await self.socket.send(data)
 
     async def closed(self) -> int | None:
         """Wait until the bridge closes; -> the close code."""

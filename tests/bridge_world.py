@@ -4,11 +4,11 @@ import asyncio
 
 from board_client import BoardClient
 from memory_backend import MemoryBackend, device, model
-from simulated_board import SimulatedBoard
 
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.devicecontroller.controller import DeviceController
 from motelet import protocol as p
+from motelet.tools.load.board import SimulatedBoard
 
 
 class Bridge:

@@ -41,6 +41,7 @@ COMMANDS = {
     "logs": Command("motelet.tools.logs_cmd", "read what a pod on a board has written"),
     "kv": Command("motelet.tools.kv", "look into a gateway's flash image"),
     "names": Command("motelet.tools.names", "put the names of the source into a board's tracebacks"),
+    "load": Command("motelet.tools.load.command", "put a bridge under load by simulated boards", "bridge"),
     "simulate": Command(
         "motelet.tools.simulate.command", "run the whole system on a virtual clock, with faults", "dev"
     ),

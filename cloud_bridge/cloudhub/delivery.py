@@ -25,6 +25,7 @@ from motelet import protocol
 PUBLICATIONS_MAX = 64
 """Publications that wait for one board."""
 _UNTRIED = object()
+_ack_seconds = metrics.ack_seconds.labels("down")
 _HEAD_SIZE_MAX = 1 + 1 + 9 + 3 + 3 + 5
 """Bytes of a PUT besides its texts and its content: the heads of CBOR."""
 
@@ -203,7 +204,7 @@ class Delivery:
 
     def _settle(self, seq: int) -> Sent:
         sent = self._sent[seq]
-        metrics.ack_seconds.labels("down").observe(self._now() - sent.at)
+        _ack_seconds.observe(self._now() - sent.at)
         if sent.version is not None:
             self._held[sent.resource] = sent.version
         else:

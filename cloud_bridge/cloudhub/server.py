@@ -153,7 +153,8 @@ class _Link:
                         await self._take(output)
             # Who does not read the answers to this message is not heard any more.
             await self._flush()
-            await asyncio.sleep(self._allowance.owe(len(data) + MESSAGE_COST))
+            if owed := self._allowance.owe(len(data) + MESSAGE_COST):
+                await asyncio.sleep(owed)
 
     def check_certificate(self) -> None:
         """End the session when its certificate counts no more; have one renewed that is old enough."""

@@ -19,11 +19,11 @@ import pytest
 import yaml
 from board_client import BoardClient, client_context, identity_in, read, server_files, until
 from memory_backend import device, model
-from simulated_board import SimulatedBoard
 
 from cloud_bridge import app
 from motelet import protocol as p
 from motelet.tools.freeport import free_port
+from motelet.tools.load.board import SimulatedBoard
 
 RESOURCE = "default/device/lamp"
 COMMAND = [sys.executable, "-m", "motelet.tools.cli", "bridge"]

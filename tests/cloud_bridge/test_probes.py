@@ -8,13 +8,13 @@ from board_client import BoardClient
 from memory_backend import MemoryBackend, device, model
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
-from simulated_board import SimulatedBoard
 
 from cloud_bridge import metrics
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.probes import Probes
 from motelet import protocol as p
+from motelet.tools.load.board import SimulatedBoard
 
 RESOURCE = "default/device/lamp"
 

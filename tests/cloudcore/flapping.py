@@ -28,10 +28,10 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from board_client import BoardClient
 from cloudhub_peer import CloudHubPeer
 from memory_backend import device, model
-from simulated_board import SimulatedBoard
 from websockets.exceptions import WebSocketException
 
 from motelet import protocol
+from motelet.tools.load.board import SimulatedBoard
 
 GROWTH_MAX = 1.10
 """What the bridge's memory at the end may be of what it was once all boards had been there."""

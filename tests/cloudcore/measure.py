@@ -27,7 +27,6 @@ from ca_peer import CaPeer
 from cloudhub_peer import CloudHubPeer
 from flapping import _memory
 from peer_thread import PeerThread
-from simulated_board import SimulatedBoard
 
 from cloud_bridge.backends.cloudcore.credentials import Credentials
 from cloud_bridge.identity.folder import Folder, at_once
@@ -36,6 +35,7 @@ from motelet import protocol
 from motelet.tools.bench.figures import Figure, quantiles
 from motelet.tools.demo.system import NODE, System
 from motelet.tools.freeport import free_ports
+from motelet.tools.load.board import SimulatedBoard
 
 ROUNDS = 100
 LOOK_SECONDS = 0.001

@@ -11,7 +11,6 @@ import frames
 import pytest
 from cloudhub_peer import job_message, user_message
 from memory_backend import device
-from simulated_board import SimulatedBoard
 from world import LAMP, NODE, World
 
 from cloud_bridge.backends.base import BackendError, Key, NoObjectError, PodChange
@@ -19,6 +18,7 @@ from cloud_bridge.backends.cloudcore import backend as backend_module
 from cloud_bridge.backends.cloudcore import link, registration, reports, session
 from cloud_bridge.backends.cloudcore.backend import CloudCore
 from motelet import protocol
+from motelet.tools.load.board import SimulatedBoard
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from datetime import timedelta
 import pytest
 from ca_peer import CaPeer
 from cloudhub_peer import CloudHubPeer
-from simulated_board import SimulatedBoard
 from world import NODE, Bridge
 
 from cloud_bridge.backends.base import BackendError
@@ -18,6 +17,7 @@ from cloud_bridge.backends.cloudcore import access as access_module
 from cloud_bridge.backends.cloudcore import backend as backend_module
 from cloud_bridge.backends.cloudcore.access import CertificateAccess
 from cloud_bridge.backends.cloudcore.credentials import TOKEN_VARIABLE, Credentials, CredentialsError
+from motelet.tools.load.board import SimulatedBoard
 
 
 @pytest.fixture

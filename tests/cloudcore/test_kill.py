@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from board_client import BoardClient
-from simulated_board import SimulatedBoard
 from world import LAMP, NODE, World
 
 from cloud_bridge.backends.cloudcore.mirror import Mirror
 from motelet import protocol
 from motelet.tools.freeport import free_port
+from motelet.tools.load.board import SimulatedBoard
 
 KILLED = """
 import os, sys

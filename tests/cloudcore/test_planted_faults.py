@@ -5,6 +5,7 @@ import test_backend as scenarios
 from websockets.exceptions import ConnectionClosed
 
 from cloud_bridge.backends.cloudcore import link, node, objects, session
+from motelet.tools.load.board import BridgeError
 
 _hurry = scenarios._hurry
 
@@ -12,7 +13,7 @@ _hurry = scenarios._hurry
 def caught(scenario, tmp_path, caplog, monkeypatch):
     """Run a scenario that has to fail now; how it fails does not matter."""
     monkeypatch.setattr(scenarios.board_client, "SECONDS_MAX", 3)
-    with pytest.raises((AssertionError, TimeoutError, ConnectionClosed)):
+    with pytest.raises((AssertionError, BridgeError, TimeoutError, ConnectionClosed)):
         scenario(tmp_path, caplog, monkeypatch)
 
 

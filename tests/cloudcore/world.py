@@ -9,7 +9,6 @@ from typing import Any
 from board_client import BoardClient, until
 from cloudhub_peer import CloudHubPeer
 from memory_backend import device, model
-from simulated_board import SimulatedBoard
 
 from cloud_bridge.backends.cloudcore.access import Access, PlainAccess
 from cloud_bridge.backends.cloudcore.backend import CloudCore
@@ -19,6 +18,7 @@ from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.edgecontroller.controller import EdgeController
 from cloud_bridge.router import Router
 from motelet import protocol
+from motelet.tools.load.board import SimulatedBoard
 
 NODE = "board-1"
 LAMP = "default/device/lamp"

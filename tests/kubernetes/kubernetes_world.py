@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import yaml
 from board_client import SERVER_NAMES, BoardClient
-from simulated_board import SimulatedBoard
 
 import cloud_bridge
 from cloud_bridge.backends.base import BackendError
@@ -27,6 +26,7 @@ from cloud_bridge.identity.identity import Identity
 from motelet import protocol
 from motelet.tools.freeport import free_port
 from motelet.tools.kubernetes.cluster import Cluster
+from motelet.tools.load.board import SimulatedBoard
 
 DEPLOY = Path(cloud_bridge.__file__).parent / "deploy"
 GROUP = "/apis/devices.kubeedge.io/v1beta1"

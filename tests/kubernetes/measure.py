@@ -22,7 +22,8 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from board_client import BoardClient
 from kubernetes_world import Bridge, BridgeProcess, Objects, install, prop
-from simulated_board import SimulatedBoard
+
+from motelet.tools.load.board import SimulatedBoard
 
 PATCHES = 200
 DEVICES = 50

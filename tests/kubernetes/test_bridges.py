@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from board_client import BoardClient
 from kubernetes_world import Bridge, BridgeProcess, Objects, get, prop, seen, session
-from simulated_board import SimulatedBoard
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from cloud_bridge.backends.base import DEVICE
@@ -23,6 +22,7 @@ from cloud_bridge.backends.kubernetes.budget import Budget
 from cloud_bridge.backends.kubernetes.informer import Informer, Name
 from cloud_bridge.cloudhub.server import CLOSE_NOT_SERVED
 from motelet.tools.kubernetes.cluster import Cluster
+from motelet.tools.load.board import SimulatedBoard
 
 APF = "/apis/flowcontrol.apiserver.k8s.io/v1"
 

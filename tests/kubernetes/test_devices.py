@@ -3,9 +3,9 @@
 import asyncio
 
 from kubernetes_world import Bridge, Objects, content, prop, seen
-from simulated_board import SimulatedBoard
 
 from motelet.tools.kubernetes.cluster import Cluster
+from motelet.tools.load.board import SimulatedBoard
 
 NOW = 1_790_000_000_000
 PROPERTIES = [prop("setpoint", minimum="0", maximum="100"), prop("power", "BOOLEAN"), prop("label", "STRING")]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from board_client import BoardClient, client_context, identity_in
 from kubernetes_world import Bridge, Objects, config, node, prop, seen
-from simulated_board import SimulatedBoard
 from websockets.exceptions import InvalidStatus
 
 from cloud_bridge.backends.kubernetes import command as command_module
 from motelet.tools.cli import main
 from motelet.tools.kubernetes.cluster import Cluster
+from motelet.tools.load.board import SimulatedBoard
 
 
 def test_a_broken_board_is_replaced_under_the_same_name(

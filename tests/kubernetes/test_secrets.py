@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from kubernetes_world import Bridge, BridgeProcess, config, get, node, seen
-from simulated_board import SimulatedBoard
 from websockets.exceptions import InvalidStatus
 
 from cloud_bridge.backends.base import BackendError
@@ -28,6 +27,7 @@ from cloud_bridge.identity.store import NodeRevocation
 from cloud_bridge.identity.tokens import TokenError
 from motelet.tools.cli import main
 from motelet.tools.kubernetes.cluster import Cluster
+from motelet.tools.load.board import SimulatedBoard
 
 NAMESPACE = "motelet"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"

@@ -22,7 +22,7 @@ from typing import Any
 from cloud_bridge.backends import nodebody
 from cloud_bridge.backends.base import BackendError
 from cloud_bridge.backends.kubernetes import sleepers
-from cloud_bridge.backends.kubernetes.api import MERGE, STRATEGIC, Api, ApiError
+from cloud_bridge.backends.kubernetes.api import JSON, MERGE, STRATEGIC, Api, ApiError
 from cloud_bridge.backends.kubernetes.informer import Informer, Name
 from cloud_bridge.logs import Log
 
@@ -53,6 +53,9 @@ class _Served:
         self.drop = drop
         self.claim = ""
         self.uid = ""
+        self.body: Mapping[str, Any] | None = None  # the Node as this bridge wrote it last
+        self.deletions = 0  # of the Node, as far as they were seen
+        self.registered = False  # by this claim: nothing of the Node is there yet
         self.renewed_ms = 0
         self.due = 0.0
         self.overdue = False
@@ -171,10 +174,13 @@ class KubernetesNodes:
     # -- whose board it is -------------------------------------------------------------------
 
     async def _claim(self, node: str, served: _Served) -> None:
-        """Put this bridge's next session into the Node, made if there is none. Raises BackendError."""
-        for _ in range(CLAIM_TRIES):
+        """Put this bridge's next session into the Node, made if there is none. Raises BackendError.
+
+        First by what the informer knows: if that is not the newest any more the write says so.
+        """
+        for attempt in range(CLAIM_TRIES):
             try:
-                stored = await self._get(node)
+                stored = await self._get(node) if attempt else self.informer.objects.get(("", node))
                 before = _session(stored) if stored else ""
                 served.claim = f"{self._bridge}/{_epoch(before) + 1}"
                 if stored is None:
@@ -189,6 +195,7 @@ class KubernetesNodes:
                     continue
                 raise
             served.uid = body["metadata"]["uid"]
+            served.body, served.registered, served.renewed_ms = body, stored is None, 0
             if before != self._claims.get(node, ""):
                 self._lineage[node] = self._lineage.get(node, 0) + 1
             self._claims[node] = served.claim
@@ -246,7 +253,7 @@ class KubernetesNodes:
     def _keep(self, node: str, body: Mapping[str, Any]) -> None:
         """Look after a board that sleeps, whose Node is `body`."""
         served = _Served(nodebody.Board({}, "", 0, {"sleep_until": sleepers.until_ms(body)}), None)
-        served.claim, served.uid = _session(body), body["metadata"]["uid"]
+        served.claim, served.uid, served.body = _session(body), body["metadata"]["uid"], body
         self._served[node] = served
         self._look_at(node)
 
@@ -273,6 +280,8 @@ class KubernetesNodes:
             if served is None:
                 continue
             body = self.informer.objects.get(("", node))
+            if body is None:
+                served.body, served.deletions = None, served.deletions + 1
             if body is None or _session(body) != served.claim or not _is_ready(body):
                 self._look_at(node)
 
@@ -287,24 +296,33 @@ class KubernetesNodes:
             if served is None:
                 return
             try:
-                body = await self._get(node)
+                body = self._newest(node, served) or await self._get(node)
                 if body is None and served.drop is not None:
                     await self._claim(node, served)
-                    body = await self._get(node)
+                    body = served.body
                 if body is None or _session(body) != served.claim:
                     self._lost(node, served.claim, _session(body) if body else "")
                     return
-                if served.drop is not None:
-                    await self._write_status(node, served, body)
-                else:
+                if served.drop is None:
                     await self._write_sleep(node, served, body)
-                await self._renew(node, served)
+                    await self._renew(node, served)
+                    return
+                await self._write_status(node, served, body)
+                if not served.renewed_ms or not _is_ready(body):
+                    await self._renew(node, served)
             except ApiError as error:
                 _log.warning("cannot write the node, will try again", node=node, error=error)
                 asyncio.get_running_loop().call_later(RENEW_SECONDS / 4, self._look_at, node)
             except BackendError as error:
                 if served.drop is not None:
                     served.drop(str(error))
+
+    def _newest(self, node: str, served: _Served) -> Mapping[str, Any] | None:
+        """The Node as it was last seen or written here; None where only a look can tell."""
+        seen = self.informer.objects.get(("", node))
+        if seen is None or served.body is None:
+            return served.body if seen is None else seen
+        return max(seen, served.body, key=lambda each: int(each["metadata"]["resourceVersion"]))
 
     def _lost(self, node: str, claim: str, now: str) -> None:
         if self._claims.get(node) == claim:
@@ -322,13 +340,17 @@ class KubernetesNodes:
         before = stored.get("status") or {}
         status = nodebody.status(node, served.board, before, _epoch_ms())
         if _differs(status, before):
-            await self._api.request("PATCH", f"{NODES}/{node}/status", {"status": status}, STRATEGIC)
+            await self._patch(served, f"{NODES}/{node}/status", {"status": status}, STRATEGIC)
         until = served.board.fields.get("sleep_until")
         text = nodebody.rfc3339(until) if isinstance(until, int) and until > _epoch_ms() else None
         if stored["metadata"].get("annotations", {}).get(sleepers.SLEEP) != text:
-            await self._api.request(
-                "PATCH", f"{NODES}/{node}", {"metadata": {"annotations": {sleepers.SLEEP: text}}}, MERGE
-            )
+            patch = {"metadata": {"annotations": {sleepers.SLEEP: text}}}
+            await self._patch(served, f"{NODES}/{node}", patch, MERGE)
+
+    async def _patch(self, served: _Served, path: str, patch: Mapping[str, Any], kind: str) -> None:
+        before = served.deletions
+        body = await self._api.request("PATCH", path, patch, kind)
+        served.body = body if served.deletions == before else None
 
     async def _write_sleep(self, node: str, served: _Served, stored: Mapping[str, Any]) -> None:
         """Have the Node of a board that is not connected say that it sleeps, or that it should be back."""
@@ -337,7 +359,7 @@ class KubernetesNodes:
         conditions = nodebody.sleeping(until, (stored.get("status") or {}).get("conditions") or (), now_ms)
         if conditions:
             status = {"status": {"conditions": conditions}}
-            await self._api.request("PATCH", f"{NODES}/{node}/status", status, STRATEGIC)
+            await self._patch(served, f"{NODES}/{node}/status", status, STRATEGIC)
         if not served.sleeps(now_ms):
             gone = {"metadata": {"annotations": {sleepers.SLEEP: None}}}
             await self._api.request("PATCH", f"{NODES}/{node}", gone, MERGE)
@@ -382,18 +404,21 @@ class KubernetesNodes:
         }
         labels = {"kubernetes.io/os": nodebody.OPERATING_SYSTEM}
         served.due = time.monotonic() + RENEW_SECONDS
+        owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": served.uid}
+        where = {"name": node, "namespace": "kube-node-lease"}
+        metadata = {**where, "labels": labels, "ownerReferences": [owner]}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        patch = "PATCH", f"{LEASES}/{node}", {"metadata": {"labels": labels}, "spec": spec}, MERGE
+        # What is more likely first: with a new Node there is no Lease yet.
+        tries = [("POST", LEASES, body, JSON), patch]
+        first, second = tries if served.registered else reversed(tries)
         try:
-            change = {"metadata": {"labels": labels}, "spec": spec}
-            await self._api.request("PATCH", f"{LEASES}/{node}", change, MERGE)
+            await self._api.request(*first)
         except ApiError as error:
-            if error.code != 404:
+            if error.code not in (404, 409):
                 raise
-            owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": served.uid}
-            where = {"name": node, "namespace": "kube-node-lease"}
-            metadata = {**where, "labels": labels, "ownerReferences": [owner]}
-            kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-            body = {**kind, "metadata": metadata, "spec": spec}
-            await self._api.request("POST", LEASES, body)
+            await self._api.request(*second)
+        served.registered = False
         served.renewed_ms = alive_ms
         self._failing_since = None
 

@@ -12,7 +12,6 @@ from certificates import Authority as AnyAuthority
 from certificates import new_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from memory_backend import MemoryBackend, device, model
-from simulated_board import SimulatedBoard
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -25,6 +24,7 @@ from cloud_bridge.cloudhub.tls import server_context
 from cloud_bridge.devicecontroller.controller import DeviceController
 from cloud_bridge.identity.folder import at_once
 from motelet import protocol as p
+from motelet.tools.load.board import SimulatedBoard
 
 RESOURCE = "default/device/lamp"
 

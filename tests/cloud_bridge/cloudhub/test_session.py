@@ -7,13 +7,13 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_board import SimulatedBoard, digest
 
 from cloud_bridge.cloudhub import session as session_module
 from cloud_bridge.cloudhub.delivery import PUBLICATIONS_MAX
 from cloud_bridge.cloudhub.session import CLOSE_MALFORMED, Delivered, Opened, Refused, Session
 from cloud_bridge.resources import Content, Desired, Event, Refusal, Report, State
 from motelet import protocol as p
+from motelet.tools.load.board import SimulatedBoard, digest
 
 NOW = 1_795_000_000_000
 LAMP = "default/device/lamp"

@@ -1,9 +1,10 @@
 """A board that is not there: it speaks the protocol over bytes, with what it holds and nothing else.
 
-It has no I/O, so the same one serves tests of the session alone and tests over a real connection.
+It has no I/O, so the same one serves tests of the session alone, tests over a real connection, and load.
 It is strict where a real board is: sequence numbers must follow, a window must be kept.
 """
 
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -14,7 +15,11 @@ from motelet import protocol
 CHUNK = protocol.CHUNK_SIZE_MAX
 
 
-def digest(held: dict[str, str]) -> bytes:
+class BridgeError(Exception):
+    """The bridge has broken the protocol; the text says how."""
+
+
+def digest(held: Mapping[str, str]) -> bytes:
     """The digest of HELLO over resource -> version."""
     total = bytearray(8)
     for resource, version in held.items():
@@ -36,11 +41,28 @@ class SimulatedBoard:
         self.max_message = max_message
         self.page = page
         self.accept: Any = lambda resource, content: None
+        self.keeps_log = True
         self.log: list[list[Any]] = []
+        self._handlers: Mapping[int, Callable[..., Any]] = {
+            protocol.WELCOME: self._welcome,
+            protocol.LIST: self._list,
+            protocol.SYNCED: self._synced,
+            protocol.ACK: self._ack,
+            protocol.NACK: self._nack,
+            protocol.PUT: self._put,
+            protocol.DELETE: self._delete,
+            protocol.PUTBLOB: self._putblob,
+            protocol.BLOB: self._blob,
+            protocol.TIME: lambda epoch_ms: None,
+            protocol.PUBLISH: self._publish,
+            protocol.RENEW: lambda: None,
+            protocol.CERTIFICATE: lambda certificate: None,
+        }
         self.power_cut()
 
     def power_cut(self) -> None:
         """Lose the connection and all that is in RAM."""
+        self.bridge_window = 0
         self.out: list[bytes] = []
         self.connected = self.synced = False
         self.rx_seq = self.tx_seq = 0
@@ -67,33 +89,24 @@ class SimulatedBoard:
     # -- what comes down ---------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        assert len(data) <= self.max_message
-        message = cbor2.loads(data)
-        self.log.append(message)
-        kind, fields = message[0], message[1:]
-        handlers = {
-            protocol.WELCOME: self._welcome,
-            protocol.LIST: self._list,
-            protocol.SYNCED: self._synced,
-            protocol.ACK: self._ack,
-            protocol.NACK: self._nack,
-            protocol.PUT: self._put,
-            protocol.DELETE: self._delete,
-            protocol.PUTBLOB: self._putblob,
-            protocol.BLOB: self._blob,
-            protocol.TIME: lambda epoch_ms: None,
-            protocol.PUBLISH: self._publish,
-            protocol.RENEW: lambda: None,
-            protocol.CERTIFICATE: lambda certificate: None,
-        }
-        handlers[kind](*fields)
+        _require(len(data) <= self.max_message, f"a message of {len(data)} bytes")
+        try:
+            message = cbor2.loads(data)
+        except cbor2.CBORDecodeError as error:
+            raise BridgeError(f"the bridge sent what is not CBOR: {error}") from error
+        if self.keeps_log:
+            self.log.append(message)
+        handler = self._handlers.get(message[0])
+        if handler is None:
+            raise BridgeError(f"the bridge sent a message of the kind {message[0]}")
+        handler(*message[1:])
 
     def kinds(self) -> list[int]:
         """The kinds of all messages received, oldest first."""
         return [each[0] for each in self.log]
 
     def _welcome(self, version: int, epoch_ms: int, window: int) -> None:
-        assert not self.connected
+        _require(not self.connected, "a second WELCOME")
         self.connected = version == protocol.VERSION
         self.bridge_window = window
 
@@ -104,11 +117,11 @@ class SimulatedBoard:
             self.send(protocol.HAVE, start + self.page < len(entries), part)
 
     def _synced(self) -> None:
-        assert not self.synced
+        _require(not self.synced, "a second SYNCED")
         self.synced = True
 
     def _next(self, seq: int) -> None:
-        assert seq == self.rx_seq + 1
+        _require(seq == self.rx_seq + 1, f"message {seq} after {self.rx_seq}")
         self.rx_seq = seq
 
     def _put(self, seq: int, resource: str, version: str, content: bytes) -> None:
@@ -139,20 +152,20 @@ class SimulatedBoard:
 
     def _putblob(self, seq: int, resource: str, version: str, total: int, digest: bytes) -> None:
         self._next(seq)
-        assert self.blob is None
+        _require(self.blob is None, "a second blob at a time")
         self.blob = (seq, resource, version, total, digest, bytearray())
         self.send(protocol.ACK, seq)
         self.send(protocol.BLOBGET, digest, 0, CHUNK if total > CHUNK else total)
 
     def _blob(self, digest: bytes, offset: int, total: int, chunk: bytes) -> None:
         seq, resource, version, expected, wanted, data = self.blob
-        assert (digest, offset, total) == (wanted, len(data), expected)
+        _require((digest, offset, total) == (wanted, len(data), expected), "a part of a blob not asked for")
         data += chunk
         if len(data) < expected:
             self.send(protocol.BLOBGET, digest, len(data), min(CHUNK, expected - len(data)))
             return
         self.blob = None
-        assert sha256(data).digest() == digest
+        _require(sha256(data).digest() == digest, "a blob of another digest")
         if self._store(seq, resource, version, bytes(data)):
             self.send(protocol.ACK, seq, True)
 
@@ -192,10 +205,15 @@ class SimulatedBoard:
         return self.tx_seq
 
     def _ack(self, seq: int) -> None:
-        assert self.acked < seq <= self.tx_seq
+        _require(self.acked < seq <= self.tx_seq, f"ACK of {seq} after {self.acked} of {self.tx_seq}")
         self.acked = seq
 
     def _nack(self, seq: int, code: int, reason: str) -> None:
-        assert self.acked < seq <= self.tx_seq, "a refusal after the acknowledgement that covers it"
-        assert len(reason.encode()) <= protocol.REASON_SIZE_MAX
+        _require(self.acked < seq <= self.tx_seq, f"NACK of {seq} after the ACK that covers it")
+        _require(len(reason.encode()) <= protocol.REASON_SIZE_MAX, "a reason that is too long")
         self.nacks[seq] = (code, reason)
+
+
+def _require(held: bool, otherwise: str) -> None:
+    if not held:
+        raise BridgeError(f"the bridge sent {otherwise}")
