@@ -25,14 +25,18 @@ def hoist(trees: Mapping[str, ast.Module], stay: Collection[str], always: Collec
     Those are the ones that something borrows or that no import statement names; none of the files `stay` is.
     A text stays that is a name anyway: in its file, or in those of `always`, which every board keeps.
     """
-    imported = {module for tree in trees.values() for module in _imports(tree)}
-    imported -= {module for tree in trees.values() for module in _borrows(tree)}
-    borrowed = {file for file in trees if file not in stay and module_name(file) not in imported}
     names = set(ROM)
     for file in always:
-        names |= {*_identifiers(trees[file]), *_texts(trees[file])}
-    for file in borrowed:
-        _hoist(trees[file], names.union(_identifiers(trees[file]), module_name(file).split(".")))
+        names |= {*identifiers(trees[file]), *_texts(trees[file])}
+    for file in borrowed(trees) - set(stay):
+        _hoist(trees[file], names.union(identifiers(trees[file]), module_name(file).split(".")))
+
+
+def borrowed(trees: Mapping[str, ast.Module]) -> set[str]:
+    """The files that something borrows, or that no import statement names."""
+    imported = {module for tree in trees.values() for module in _imports(tree)}
+    imported -= {module for tree in trees.values() for module in _borrows(tree)}
+    return {file for file in trees if module_name(file) not in imported}
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -51,7 +55,8 @@ def _borrows(tree: ast.Module) -> Iterator[str]:
                 yield f"motelet.{name}"
 
 
-def _identifiers(tree: ast.Module) -> Iterator[str]:
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Every name in `tree`."""
     for node in ast.walk(tree):
         for field in ("id", "attr", "arg", "name"):
             if isinstance(name := getattr(node, field, None), str):
@@ -70,7 +75,7 @@ def _hoist(tree: ast.Module, names: Collection[str]) -> None:
     separator = next((each for each in _SEPARATORS if not any(each in text for text in texts)), "")
     if not separator or not texts:
         return
-    taken = set(_identifiers(tree))
+    taken = set(identifiers(tree))
     free = (name for name in (*ROM, *(f"t{number}" for number in range(len(texts)))) if name not in taken)
     given = {text: next(free) for text in texts}
     _Replace(given).visit(tree)
@@ -104,7 +109,7 @@ def lend(trees: dict[str, ast.Module], host: str, others: Collection[str] = ()) 
 
     `host` is a module that has `borrow`; the texts become a module of their own beside it, `text`.
     """
-    taken = {name for file in (host, *others) for name in _identifiers(trees[file])}
+    taken = {name for file in (host, *others) for name in identifiers(trees[file])}
     lender = _Lend(next(name for name in ROM if name not in taken))
     for file in (host, *others):
         count = len(lender.texts)

@@ -39,7 +39,7 @@ def merge(trees: Trees, units: Units, keep: Collection[str] = ()) -> None:
         body = _once([each for file in order[host] for each in trees[file].body])
         trees[host] = ast.fix_missing_locations(ast.Module([*_common_names_first(body), *body], []))
         for file in files:
-            kept = [name for name, origin in _globals(trees[file]) if name in keep and not origin]
+            kept = [name for name, origin in global_names(trees[file]) if name in keep and not origin]
             package = file.removesuffix("__init__.py")
             if kept:
                 names = [ast.alias(name) for name in kept]
@@ -50,7 +50,7 @@ def merge(trees: Trees, units: Units, keep: Collection[str] = ()) -> None:
                 del trees[file]
 
 
-def _globals(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def global_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """The names in a module's table of globals, and where those come from that it imports, else ""."""
     for node in tree.body:
         match node:
@@ -73,7 +73,7 @@ def _distinct(trees: Trees, files: Sequence[str]) -> dict[str, dict[str, str]]:
     for file in files:
         module = module_name(file)
         others[module] = {}
-        for name, origin in _globals(trees[file]):
+        for name, origin in global_names(trees[file]):
             if origin and f"{origin}.".startswith(inside):
                 continue  # it will be there under its own name
             thing = origin or f"{module}.{name}"
@@ -89,7 +89,7 @@ def _in_order(trees: Trees, files: Sequence[str]) -> list[str]:
     modules = {module_name(file): file for file in files}
     needs: dict[str, set[str]] = {}
     for file in files:
-        origins = [origin for _, origin in _globals(trees[file]) if origin]
+        origins = [origin for _, origin in global_names(trees[file]) if origin]
         used = {modules.get(each) or modules.get(each.rpartition(".")[0]) for each in origins}
         needs[file] = {each for each in used if each and each != file}
     return list(graphlib.TopologicalSorter(needs).static_order())

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from motelet.tools import fold, hoist, merge, shorten
+from motelet.tools import evict, firmware, fold, hoist, merge, shorten
 
 BOARD_OPT_LEVEL = 3  # no asserts and no line numbers: what a board is given (a module keeps about 7 % less)
 TEST_OPT_LEVEL = 0  # asserts and line numbers
@@ -183,7 +183,9 @@ def build(
 
 def _digest(files: Mapping[str, str], *options: object) -> str:
     """Of all that decides what `build` makes: sources, options, and the programs that give them form."""
-    tools = [Path(each.__file__ or "").read_bytes() for each in (fold, hoist, merge, shorten)]
+    tools = [
+        Path(each.__file__ or "").read_bytes() for each in (evict, fold, firmware, hoist, merge, shorten)
+    ]
     whole = repr((sorted(files.items()), options, Path(__file__).read_bytes(), tools))
     return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -208,6 +210,9 @@ def _shortened(
         shorten.rename(tree, shorten.private(tree, short) if inner in foreign else short)
     merge.merge(trees, units, shorten.KEEP)
     merge.dissolve(trees)
+    moved = evict.evict(trees, units.keys() & {_GATEWAY, _EVENTBUS}, shorten.KEEP)
+    for inner, functions in moved.items():
+        names[_shown_as(inner, BOARD_OPT_LEVEL)].update(functions)
     if _GATEWAY in units:
         hoist.lend(trees, _GATEWAY, units.keys() & {_EVENTBUS})
     always = {"motelet/__init__.py", _GATEWAY, _EVENTBUS} & trees.keys()
