@@ -19,7 +19,12 @@ NAMES = ("micropython", "cpython")
 
 @contextmanager
 def running(
-    interpreter: str, program: Path, *arguments: str, folders: tuple[Path, ...] = (), heap: str = HEAP
+    interpreter: str,
+    program: Path,
+    *arguments: str,
+    folders: tuple[Path, ...] = (),
+    heap: str = HEAP,
+    stdin: int | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
     """The running program, waited for at the end; a test that fails before ends it.
 
@@ -32,7 +37,7 @@ def running(
         command = _micropython(program, heap)
         environment = mpy.environment(BUILD, *folders)
     with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, env=environment, text=True
+        [*command, *arguments], stdin=stdin, stdout=subprocess.PIPE, env=environment, text=True
     ) as process:
         # A program that hangs ends, and so do the reads of the test.
         killer = threading.Timer(TIMEOUT_S, process.kill)

@@ -2,7 +2,7 @@
 
 CONFIG: store (path of its flash), mqtt (as in gateway.py), devices ([[resource, CBOR in hexadecimal]]).
 It says "ready" when it runs, with the number of uploads in its store and the bytes of heap in use, and
-runs until it is killed. There is no cloud: uploads stay in the store.
+runs until it is killed; what follows is its log. There is no cloud: uploads stay in the store.
 """
 
 import gc
@@ -49,7 +49,7 @@ def main(path):
     loop = Loop(port.clock, port.poller(), failed)
     store = Store(port.flash(config["store"], 262144))
     store.mount()
-    log = Log(port.log_sink, config.get("log", "warning"))
+    log = Log(say, config.get("log", "warning"))
     twin = DeviceTwin(loop, bus, store, log, port, no_driver, None)
     eventbus = EventBus(port, loop, bus, log, twin, "edge-1", config["mqtt"])
     loop.spawn("devicetwin", twin.run)

@@ -4,6 +4,7 @@ import json
 import queue
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,13 +34,35 @@ def device(*names: str) -> str:
 
 
 class Gateway:
-    """`ready` holds what it said first."""
+    """A process; `ready` holds the words of its first line that is not of its log."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
-        assert process.stdout is not None
-        self.ready = process.stdout.readline().split()
-        assert self.ready[:1] == ["ready"], (self.ready, process.wait(WAIT_S))
+        self._log: list[str] = []
+        try:
+            self.ready = self._until("ready ").split()
+        except BaseException:
+            self.kill()
+            raise
+
+    def wait(self, words: str) -> None:
+        """Until its log has a line with `words`."""
+        if not any(words in line for line in self._log):
+            self._until(words)
+
+    def _until(self, words: str) -> str:
+        """Read what it says; -> the line with `words`."""
+        hangs = threading.Timer(WAIT_S, self.process.kill)
+        hangs.start()
+        assert self.process.stdout is not None
+        try:
+            for line in self.process.stdout:
+                self._log.append(line)
+                if words in line:
+                    return line
+        finally:
+            hangs.cancel()
+        raise AssertionError(f"no line with {words!r}: {self._log}")
 
     def kill(self) -> None:
         self.process.kill()

@@ -1,8 +1,13 @@
 """Properties of the MQTT codec and of twin updates, whatever is sent."""
 
 import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import codec_side
+import interpreters
 import pytest
 from broker_world import Piece
 from hypothesis import given, settings
@@ -74,6 +79,45 @@ class Pipe:
     def write(self, buf: bytearray, off: int, n: int) -> int:
         self.data += bytes(buf[off : off + min(n, self.most)])
         return min(n, self.most)
+
+
+@pytest.fixture(scope="module")
+def micropython() -> Iterator[Callable[[str], str]]:
+    """The codec on MicroPython, as a function of a line."""
+    program = Path(codec_side.__file__)
+    with interpreters.running("micropython", program, stdin=subprocess.PIPE) as process:
+        asking, answers = process.stdin, process.stdout
+        assert asking is not None
+        assert answers is not None
+
+        def ask(line: str) -> str:
+            asking.write(line + "\n")
+            asking.flush()
+            return answers.readline().rstrip("\n")
+
+        yield ask
+        asking.close()
+
+
+streams = st.lists(
+    st.binary(max_size=60)
+    | st.builds(
+        lambda kind, body: bytes([kind, len(body)]) + body,
+        st.sampled_from([0x10, 0x20, 0x30, 0x32, 0x40, 0x82, 0x90, 0xC0]),
+        st.binary(max_size=100),
+    )
+    | st.builds(lambda kind, length: bytes([kind]) + length, st.integers(0, 255), st.binary(max_size=5)),
+    max_size=6,
+).map(b"".join)
+
+
+@settings(deadline=None)
+@given(streams, chunks)
+def test_both_interpreters_make_the_same_of_any_bytes(
+    micropython: Callable[[str], str], data: bytes, sizes: list[int]
+) -> None:
+    line = f"{data.hex()} {','.join(map(str, sizes))}"
+    assert micropython(line) == codec_side.answer(line)
 
 
 @given(st.binary(max_size=400), chunks)
