@@ -25,6 +25,7 @@ from motelet.tools import mpy
 from motelet.tools.bench import world
 from motelet.tools.image import build
 from motelet.tools.kv import ImageFlash
+from motelet.tools.lint import ROOT
 from motelet.tools.simboard import Board
 
 pytestmark = [
@@ -36,6 +37,7 @@ pytestmark = [
 ]
 TIMEOUT_S = 90
 WINDOW_S = 2
+BRINGUP = ROOT / "boards" / "bringup.py"
 LONG_S = 5  # a copy that is to outlast the watchdog
 
 
@@ -362,6 +364,24 @@ def test_a_crash_is_told_and_outlives_a_restart(board: Board) -> None:
     back(board, before)
     said = debug(board, "status")
     assert re.search(r"crash .*ValueError: planted crash", said, re.S), said
+
+
+def test_the_bring_up_script_passes_without_the_gateway_and_refuses_to_run_beside_it(board: Board) -> None:
+    before, restarts = links(board), len(board.restarts)
+    said = mpremote(board, "resume", "run", str(BRINGUP))
+    assert "FAIL gateway stopped" in said and said.rstrip().endswith("FAIL: 1 failed") and "store" not in said
+    assert links(board) == before and len(board.restarts) == restarts
+    window(board, 60)  # longer than the script takes
+    lines = mpremote(board, "run", str(BRINGUP)).splitlines()
+    # The played chip has less memory in one piece than a real one is hoped to have.
+    assert [line[:35].rstrip() for line in lines if "FAIL" in line] == [
+        "FAIL largest free block at start",
+        "FAIL: 1 failed",
+    ]
+    assert {"tls handshake ms", "put ms", "store reads back"} <= {
+        re.split("  +", line[5:])[0] for line in lines if line.startswith("PASS")
+    }
+    window(board, WINDOW_S)
 
 
 def copy_longer_than_the_watchdog(board: Board, folder: Path, *resume: str) -> None:
