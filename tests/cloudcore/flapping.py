@@ -23,6 +23,7 @@ from typing import Any
 
 from motelet.tools.freeport import free_port
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the tests have a folder cloud_bridge too
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from board_client import BoardClient

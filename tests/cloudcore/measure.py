@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the tests have a folder cloud_bridge too
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import cbor2
