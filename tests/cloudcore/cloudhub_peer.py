@@ -314,6 +314,14 @@ class CloudHubPeer:
                 each["desired"] = {"value": value}
         return str(self.apply(body)["metadata"]["resourceVersion"])
 
+    def delete_node(self, name: str) -> None:
+        """Delete the Node: its session ends, and what was sent for it is forgotten."""
+        self.objects.pop(("Node", "", name))
+        self.objects.pop(("Lease", "kube-node-lease", name), None)
+        for key in [each for each in self.sync if each[0] == name]:
+            del self.sync[key]
+        self.cut(name)
+
     def delete(self, kind: str, name: str, namespace: str = "default") -> None:
         body = self.objects.pop((kind, namespace, name))
         if kind == "Device":

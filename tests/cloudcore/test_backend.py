@@ -10,12 +10,12 @@ import cbor2
 import frames
 import pytest
 from cloudhub_peer import job_message, user_message
-from memory_backend import device
+from memory_backend import device, model
 from world import LAMP, NODE, World
 
 from cloud_bridge.backends.base import BackendError, Key, NoObjectError, PodChange
 from cloud_bridge.backends.cloudcore import backend as backend_module
-from cloud_bridge.backends.cloudcore import link, registration, reports, session
+from cloud_bridge.backends.cloudcore import doubts, link, registration, reports, session
 from cloud_bridge.backends.cloudcore.backend import CloudCore
 from motelet import protocol
 from motelet.tools.load.board import SimulatedBoard
@@ -385,6 +385,60 @@ async def test_a_node_that_is_deleted_is_registered_again(world):
         world.peer.cut(NODE)
         await client.until(lambda: ("Node", "", NODE) in world.peer.objects)
         assert LAMP not in board.flash
+
+
+@scenario
+async def test_what_went_while_its_node_was_deleted_goes_and_the_rest_stays(world):
+    world.monkeypatch.setattr(session, "ANSWER_SECONDS", 0.02)
+    world.monkeypatch.setattr(doubts, "ASK_SECONDS", 0.05)
+    backend = world.bridge.backend
+    refers = [{"name": "main", "envFrom": [{"secretRef": {"name": name}} for name in ("here", "gone")]}]
+    world.lamp()
+    world.peer.apply({**model(), "metadata": {"name": "other-model", "namespace": "default"}})
+    world.peer.apply(device("other", deviceModelRef={"name": "other-model"}))
+    for name in ("here", "gone"):
+        metadata = {"name": name, "namespace": "default"}
+        world.peer.apply({"kind": "Secret", "metadata": metadata, "data": {}})
+    board = SimulatedBoard()
+    async with world.bridge.board(board) as client:
+        await client.until(lambda: condition(world, "Ready"))
+        world.peer.resend()
+        for name in ("blink", "ended"):
+            metadata = {"name": name, "namespace": "default"}
+            world.peer.apply({**POD, "metadata": metadata, "spec": {"nodeName": NODE, "containers": refers}})
+        await client.until(lambda: len(backend._edge(NODE).known) == 8)
+        board.report(LAMP, "level", 41, 1_700_000_000_000)
+        await client.until(lambda: world.peer.status("lamp").get("level") == ("41", None))
+    await world.until(lambda: NODE not in world.peer.sessions)
+    world.peer.delete_node(NODE)
+    for kind, name in (("Device", "other"), ("Secret", "gone"), ("Pod", "ended")):
+        world.peer.delete(kind, name)
+    async with world.bridge.board(board) as client:
+        await client.until(lambda: not list(backend._mirror.doubts()) and len(backend._edge(NODE).known) == 4)
+        await client.until(lambda: "default/device/other" not in board.flash)
+        assert LAMP in board.flash
+    found = {resource for _, resource, _ in backend._mirror.objects()}
+    assert found == {LAMP, "default/devicemodel/lamp-model", "default/secret/here", "default/pod/blink"}
+
+
+@scenario
+async def test_where_cloudcore_never_confirmed_a_report_silence_removes_no_device(world):
+    world.monkeypatch.setattr(session, "ANSWER_SECONDS", 0.02)
+    world.monkeypatch.setattr(doubts, "ASK_SECONDS", 0.05)
+    world.lamp()
+    board = SimulatedBoard()
+    async with world.bridge.board(board) as client:
+        world.peer.resend()
+        await client.until(lambda: LAMP in board.flash)
+    await world.until(lambda: NODE not in world.peer.sessions)
+    world.peer.delete_node(NODE)
+    world.peer.mute = lambda resource: resource == "twin"
+    async with world.bridge.board(board) as client:
+        await client.until(lambda: len(world.received("", "twin/edge_updated")) > doubts.SILENCES * 4)
+        assert LAMP in board.flash and list(world.bridge.backend._mirror.doubts())
+        world.peer.mute = lambda resource: False
+        await client.until(lambda: not list(world.bridge.backend._mirror.doubts()))
+        assert LAMP in board.flash
 
 
 @scenario

@@ -4,7 +4,7 @@ import pytest
 import test_backend as scenarios
 from websockets.exceptions import ConnectionClosed
 
-from cloud_bridge.backends.cloudcore import link, node, objects, session
+from cloud_bridge.backends.cloudcore import doubts, link, node, objects, session
 from motelet.tools.load.board import BridgeError
 
 _hurry = scenarios._hurry
@@ -12,7 +12,7 @@ _hurry = scenarios._hurry
 
 def caught(scenario, tmp_path, caplog, monkeypatch):
     """Run a scenario that has to fail now; how it fails does not matter."""
-    monkeypatch.setattr(scenarios.board_client, "SECONDS_MAX", 3)
+    monkeypatch.setattr(scenarios.board_client, "SECONDS_MAX", 1.5)
     with pytest.raises((AssertionError, BridgeError, TimeoutError, ConnectionClosed)):
         scenario(tmp_path, caplog, monkeypatch)
 
@@ -69,5 +69,23 @@ def test_bad_json_from_the_edge(tmp_path, caplog, monkeypatch):
 def test_the_node_is_not_registered(tmp_path, caplog, monkeypatch):
     from cloud_bridge.backends.cloudcore import registration
 
-    monkeypatch.setattr(registration.Registration, "_ask_node", lambda self: self._begin("", created=False))
+    monkeypatch.setattr(registration.Registration, "_ask_node", lambda self: self._begin(""))
     caught(scenarios.test_the_node_is_registered_first_and_kept_alive, tmp_path, caplog, monkeypatch)
+
+
+def test_what_cloudcore_forgot_is_not_doubted(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(doubts.Doubts, "add", lambda self, resources: None)
+    name = "test_what_went_while_its_node_was_deleted_goes_and_the_rest_stays"
+    caught(getattr(scenarios, name), tmp_path, caplog, monkeypatch)
+
+
+def test_silence_is_taken_for_absence(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(doubts.Doubts, "questions", _gone_at_once)
+    name = "test_where_cloudcore_never_confirmed_a_report_silence_removes_no_device"
+    caught(getattr(scenarios, name), tmp_path, caplog, monkeypatch)
+
+
+def _gone_at_once(self, known, busy):
+    for resource in tuple(self._doubts):
+        self._settle(resource, False)
+    return iter(())

@@ -32,7 +32,7 @@ from cloud_bridge.backends.base import (
 from cloud_bridge.backends.cloudcore import mirror
 from cloud_bridge.backends.cloudcore.access import Access
 from cloud_bridge.backends.cloudcore.link import Link
-from cloud_bridge.backends.cloudcore.message import Message
+from cloud_bridge.backends.cloudcore.message import Message, split
 from cloud_bridge.backends.cloudcore.mirror import Mirror, Statement
 from cloud_bridge.backends.cloudcore.node import EdgeNode, epoch_ms
 from cloud_bridge.backends.cloudcore.objects import Change, key_of, resource_of
@@ -90,6 +90,7 @@ class CloudCore:
         self._publishing: set[asyncio.Task[None]] = set()
         self._complaints: dict[Key, str] = {}
         self._complained: set[Key] = set()
+        self._confirms = False
         self._listeners: list[Callable[[frozenset[Key]], None]] = []
         self._lock_file: IO[bytes] | None = None
         self._mirror: Mirror
@@ -113,6 +114,9 @@ class CloudCore:
                 self._union.put(key, node, stored)
         for node, resource in self._mirror.expected():
             self._expected.setdefault(node, set()).add(resource)
+        for node, resource in self._mirror.doubts():
+            self._edge(node).doubts.add([resource])
+        self._confirms = self._mirror.confirms()
         for node, topic in self._mirror.topics():
             self._rules.put(node, topic)
         _log.info("mirrors read", nodes=len(self._whole), id=self._mirror.id)
@@ -331,11 +335,13 @@ class CloudCore:
             _log.info("the mirror is whole again", node=node)
             self._tell(frozenset())
 
-    def owned(self, node: str, uid: str, created: bool) -> None:
+    def owned(self, node: str, uid: str) -> None:
         """The Node is there, and what CloudCore remembers of it is of this mirror."""
-        if created and self._whole.get(node, uid) != uid:
-            text = "the Node was deleted and is registered anew, the mirror has what was deleted with it"
-            _log.warning(text, node=node, see="motelet bridge refill --help")
+        if self._whole.get(node, uid) != uid:
+            edge = self._edge(node)
+            _log.warning("the Node was deleted and made anew", node=node, doubted=len(edge.known))
+            edge.doubts.add(tuple(edge.known))
+            self._mirror.write_later(mirror.doubt(node))
         if self._whole.get(node) != uid:
             self._mirror.write_later(mirror.own(node, uid))
             self._whole[node] = uid
@@ -355,6 +361,25 @@ class CloudCore:
         served.drop(reason)
         if served.closing is None:
             served.closing = asyncio.create_task(self._end(node, served))
+
+    def confirmed(self) -> None:
+        """CloudCore has confirmed a report."""
+        if not self._confirms:
+            self._confirms = True
+            self._mirror.write_later(mirror.confirming())
+
+    def confirms(self) -> bool:
+        """Whether CloudCore has ever confirmed one."""
+        return self._confirms
+
+    def uses(self, node: str, model: str) -> bool:
+        """Whether the node's mirror has a device of the DeviceModel with this resource."""
+        namespace, _, name = split(model)
+        devices = (key for key in self._union.keys(DEVICE) if node in self._union.nodes(key))
+        return any(
+            key.namespace == namespace and (self.get(key) or {})["spec"]["deviceModelRef"]["name"] == name
+            for key in devices
+        )
 
     def user(self, node: str, message: Message) -> None:
         """CloudCore's Router wants messages of a topic, or not any more, or publishes one."""

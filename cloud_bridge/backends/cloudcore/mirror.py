@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS object (
     node TEXT, resource TEXT, uid TEXT NOT NULL, version TEXT NOT NULL, content TEXT NOT NULL,
     PRIMARY KEY (node, resource)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS expected (node TEXT, resource TEXT, PRIMARY KEY (node, resource)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS doubt (node TEXT, resource TEXT, PRIMARY KEY (node, resource)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS topic (node TEXT, topic TEXT, PRIMARY KEY (node, topic)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS status (
     node TEXT, resource TEXT, content TEXT NOT NULL, PRIMARY KEY (node, resource)) WITHOUT ROWID;
@@ -98,6 +99,14 @@ class Mirror:
     def expected(self) -> Iterator[tuple[str, str]]:
         """Node and resource of what a refill has not brought yet."""
         return self._rows("SELECT node, resource FROM expected")
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """Node and resource of what CloudCore has forgotten, which it may have no more."""
+        return self._rows("SELECT node, resource FROM doubt")
+
+    def confirms(self) -> bool:
+        """Whether CloudCore has ever confirmed a report."""
+        return any(self._rows("SELECT value FROM meta WHERE key = 'confirms'"))
 
     def topics(self) -> Iterator[tuple[str, str]]:
         """Node and topic of each subscription of CloudCore's Router."""
@@ -175,16 +184,16 @@ class Mirror:
 
 def keep(node: str, change: Change) -> Sequence[Statement]:
     """Make the change in the mirror of the node; what a refill waited for has arrived with it."""
-    arrived = ("DELETE FROM expected WHERE node = ? AND resource = ?", (node, change.resource))
+    where = "WHERE node = ? AND resource = ?", (node, change.resource)
+    arrived = [(f"DELETE FROM {table} {where[0]}", where[1]) for table in ("expected", "doubt")]
     if change.stored is None:
         return [
-            ("DELETE FROM object WHERE node = ? AND resource = ?", (node, change.resource)),
-            ("DELETE FROM status WHERE node = ? AND resource = ?", (node, change.resource)),
-            arrived,
+            *((f"DELETE FROM {table} {where[0]}", where[1]) for table in ("object", "status")),
+            *arrived,
         ]
     stored = change.stored
     row = (node, change.resource, *stored.known, stored.content)
-    return [("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?)", row), arrived]
+    return [("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?)", row), *arrived]
 
 
 def own(node: str, uid: str) -> Statement:
@@ -194,13 +203,28 @@ def own(node: str, uid: str) -> Statement:
 
 def forget(node: str) -> Sequence[Statement]:
     """Remove all that came down for the node."""
-    tables = ("node", "object", "expected", "topic")
+    tables = ("node", "object", "expected", "doubt", "topic")
     return [(f"DELETE FROM {table} WHERE node = ?", (node,)) for table in tables]
 
 
 def expect(node: str, resource: str) -> Statement:
     """The mirror of the node is not whole before this has come."""
     return "INSERT OR REPLACE INTO expected VALUES (?, ?)", (node, resource)
+
+
+def doubt(node: str) -> Statement:
+    """CloudCore has forgotten all that the mirror of the node has, and may have no more of it."""
+    return "INSERT OR REPLACE INTO doubt SELECT node, resource FROM object WHERE node = ?", (node,)
+
+
+def sure(node: str, resource: str) -> Statement:
+    """CloudCore has the object still."""
+    return "DELETE FROM doubt WHERE node = ? AND resource = ?", (node, resource)
+
+
+def confirming() -> Statement:
+    """CloudCore does confirm reports."""
+    return "INSERT OR REPLACE INTO meta VALUES ('confirms', '1')", ()
 
 
 def subscribe(node: str, topic: str, wanted: bool) -> Statement:

@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from cloud_bridge.backends.base import PodChange, StatusChange
+from cloud_bridge.backends.base import BackendError, PodChange, StatusChange
 from cloud_bridge.backends.cloudcore import jobs, mirror
+from cloud_bridge.backends.cloudcore.doubts import Doubts
 from cloud_bridge.backends.cloudcore.message import (
     BUS,
     EDGED,
     HUB,
     INSERT,
     META,
+    OK,
     QUERY,
     UPLOAD,
     USER,
@@ -21,11 +23,11 @@ from cloud_bridge.backends.cloudcore.message import (
     split,
 )
 from cloud_bridge.backends.cloudcore.mirror import OBJECTS_MAX, Mirror, Statement
-from cloud_bridge.backends.cloudcore.objects import Change, Known, change_of
+from cloud_bridge.backends.cloudcore.objects import Change, Known, change_of, shows
 from cloud_bridge.backends.cloudcore.pods import Pods
 from cloud_bridge.backends.cloudcore.registration import Registration
 from cloud_bridge.backends.cloudcore.reports import Part, Reports
-from cloud_bridge.backends.cloudcore.session import Session
+from cloud_bridge.backends.cloudcore.session import Answer, Session
 from cloud_bridge.backends.nodebody import Board
 from cloud_bridge.logs import Log
 
@@ -45,11 +47,20 @@ class Owner(Protocol):
     def changed(self, node: str, change: Change) -> None:
         """The node's mirror, on disk, differs in this."""
 
-    def owned(self, node: str, uid: str, created: bool) -> None:
+    def owned(self, node: str, uid: str) -> None:
         """The Node is there, and what CloudCore remembers of it is of this mirror."""
 
     def refused(self, node: str, reason: str) -> None:
         """The node belongs to another mirror."""
+
+    def confirmed(self) -> None:
+        """CloudCore has confirmed a report."""
+
+    def confirms(self) -> bool:
+        """Whether CloudCore has ever confirmed one."""
+
+    def uses(self, node: str, model: str) -> bool:
+        """Whether the node's mirror has a device of the DeviceModel with this resource."""
 
     def user(self, node: str, message: Message) -> None:
         """CloudCore's Router sent this."""
@@ -66,6 +77,10 @@ class EdgeNode:
         self._mirror = store
         self._owner = owner
         self._lock = asyncio.Lock()
+        self._removing: set[asyncio.Task[None]] = set()
+        self.doubts = Doubts(
+            time.monotonic, epoch_ms, owner.confirms, lambda model: owner.uses(name, model), self._settled
+        )
         self._reports: Reports | None = None
         self._pods: Pods | None = None
         self._wanted: dict[str, float] = {}
@@ -87,13 +102,14 @@ class EdgeNode:
             self.board,
             self._mirror.id,
             (time.monotonic, epoch_ms),
-            lambda uid, created: self._owner.owned(self.name, uid, created),
+            lambda uid: self._owner.owned(self.name, uid),
             failed,
             lambda reason: self._owner.refused(self.name, reason),
         )
         self._registration.refusals(self.refusals)
         self.reports.begin()
         self.pods.begin()
+        self.doubts.begin()
         self._wanted = dict.fromkeys(self._wanted, 0.0)
         self._events_after = self._events_sent = 0
         self._events_wait = True
@@ -105,22 +121,22 @@ class EdgeNode:
         if not self._registration.ready:
             return due
         assert self._session is not None
-        for each in (*self.reports.questions(), *self.pods.questions()):
-            self._session.ask(
-                each.operation, each.resource, each.content, each.answer, each.source, each.group
-            )
+        self._ask(self._session)
         self._upload(self._session)
         self._query(self._session)
         if self._events_wait or self._events_sent:
             return 0.0
         now = time.monotonic()
-        return min(due, *(max(0.0, part.due - now) for part in self._parts() if part.waits), due)
+        dues = [part.due for part in self._parts() if part.waits]
+        return max(0.0, min([due, *(each - now for each in (*dues, self.doubts.due()))]))
 
     async def keep(self, message: Message) -> None:
         """Keep an object durably. Raises BackendError when that is not possible now."""
         async with self._lock:
             change = change_of(message, self.known.get(message.resource))
             if change is None:
+                if message.resource in self.doubts and shows(message, self.known[message.resource]):
+                    self._settled(message.resource, there=True)
                 return
             if change.resource not in self.known and len(self.known) >= OBJECTS_MAX:
                 self.refuse(change.resource, f"the node has {OBJECTS_MAX} objects, there is no room for more")
@@ -177,6 +193,7 @@ class EdgeNode:
 
     def put(self, change: Change) -> None:
         """Know of the change, which is on disk."""
+        self.doubts.drop(change.resource)
         if change.stored is None:
             self.known.pop(change.resource, None)
             if self._reports is not None and self._pods is not None:
@@ -248,6 +265,47 @@ class EdgeNode:
     def _parts(self) -> Iterator[Part]:
         yield from self.reports.parts()
         yield from self.pods.parts()
+
+    def _ask(self, session: Session) -> None:
+        for each in self.reports.questions():
+            answer = self._confirming(each.answer)
+            session.ask(each.operation, each.resource, each.content, answer, each.source, each.group)
+        for each in (*self.pods.questions(), *self.doubts.questions(self.known, self.reports.asking)):
+            session.ask(each.operation, each.resource, each.content, each.answer, each.source, each.group)
+
+    def _confirming(self, answer: Answer) -> Answer:
+        """`answer`, and the backend is told when CloudCore confirms."""
+
+        def answered(content: Any) -> None:
+            if content == OK:
+                self._owner.confirmed()
+            answer(content)
+
+        return answered
+
+    def _settled(self, resource: str, there: bool) -> None:
+        """CloudCore has what was doubted, or does not have it."""
+        if there:
+            self.doubts.drop(resource)
+            self._mirror.write_later(mirror.sure(self.name, resource))
+            return
+        task = asyncio.create_task(self._remove(resource))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    async def _remove(self, resource: str) -> None:
+        async with self._lock:
+            if resource not in self.doubts:
+                return  # it has come meanwhile
+            change = Change(resource, None)
+            try:
+                await self._mirror.write(mirror.keep(self.name, change))
+            except BackendError as error:
+                _log.error("cannot remove what is gone, will try again", resource=resource, error=error)
+                return
+            _log.warning("gone since the Node was deleted", node=self.name, resource=resource)
+            self.put(change)
+            self._owner.changed(self.name, change)
 
     def _query(self, session: Session) -> None:
         """Ask for what is referred to: CloudCore sends its changes, but not what was there before the pod."""

@@ -84,6 +84,14 @@ def change_of(message: Message, before: Known | None) -> Change | None:
     return None
 
 
+def shows(message: Message, known: Known) -> bool:
+    """Whether the message has the object that the mirror knows so."""
+    body = message.data()
+    metadata = body.get("metadata") if isinstance(body, Mapping) else None
+    uid = _text(metadata, "uid") if isinstance(metadata, Mapping) else ""
+    return message.operation not in (DELETE, ERROR) and uid != "" and uid == known.uid
+
+
 def _newer(known: Known, before: Known) -> bool:
     """Whether it is not what the mirror holds, nor older than that; versions count like numbers."""
     try:

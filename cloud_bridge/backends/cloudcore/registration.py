@@ -44,7 +44,7 @@ class _Condition(NamedTuple):
 class Registration:
     """The Node of one session.
 
-    `mirror` is the id of this bridge's mirror. `own(uid, created)` is called when the Node is there and
+    `mirror` is the id of this bridge's mirror. `own(uid)` is called when the Node is there and
     is this mirror's, `failed(reason)` when the session is worth nothing, `refused(reason)` when the node
     is another mirror's.
     """
@@ -56,7 +56,7 @@ class Registration:
         board: Board,
         mirror: str,
         clocks: tuple[Callable[[], float], Callable[[], int]],
-        own: Callable[[str, bool], None],
+        own: Callable[[str], None],
         failed: Callable[[str], None],
         refused: Callable[[str], None],
     ) -> None:
@@ -137,7 +137,7 @@ class Registration:
         if said != labels or MIRROR not in (metadata.get("annotations") or {}):
             own = {"metadata": self._metadata()}
             self._session.ask(UPDATE, f"null/node/{self._node}", own, self._labelled)
-        self._begin(str(metadata.get("uid", "")), created=False)
+        self._begin(str(metadata.get("uid", "")))
 
     def _labelled(self, answer: Any) -> None:
         if answer != OK:
@@ -149,16 +149,16 @@ class Registration:
             return
         error = content.get("Err") if isinstance(content, Mapping) else content
         if error is None:
-            self._begin(str(_metadata(content.get("Object")).get("uid", "")), created=True)
+            self._begin(str(_metadata(content.get("Object")).get("uid", "")))
         elif code_of(error) == 409:  # somebody else made it just now
             self._ask_node()
         else:
             self._failed(f"the Node cannot be registered: {error_of(error) or error}")
 
-    def _begin(self, uid: str, created: bool) -> None:
+    def _begin(self, uid: str) -> None:
         self._uid = uid
         self.ready = True
-        self._own(uid, created)
+        self._own(uid)
 
     def _metadata(self) -> dict[str, Any]:
         labels = nodebody.labels(self._node, self.board)

@@ -199,15 +199,24 @@ class Reports:
 
         return answered
 
+    def asking(self, resource: str) -> bool:
+        """Whether a report of the device is under way."""
+        return resource in self._devices and self._devices[resource].twins.asking
+
     def _twins(self, device: _Device) -> dict[str, Any]:
         twins = {name: _twin(twin) for name, twin in device.content["twins"].items()}
-        return {"event_id": str(uuid.uuid4()), "timestamp": self._epoch_ms(), "twin": twins}
+        return twin_report(twins, self._epoch_ms())
 
     def _state(self, device: _Device, name: str) -> dict[str, Any]:
         state = device.content["state"]
         shown = UNHEALTHY if device.complaint else state["state"]
         told = {"name": name, "state": shown, "lastOnlineTime": state["online"]}
         return {"event_id": str(uuid.uuid4()), "timestamp": self._epoch_ms(), "device": told}
+
+
+def twin_report(twins: Mapping[str, Any], epoch_ms: int) -> dict[str, Any]:
+    """The content of a message that reports these twins."""
+    return {"event_id": str(uuid.uuid4()), "timestamp": epoch_ms, "twin": twins}
 
 
 def _twin(twin: Mapping[str, Any]) -> dict[str, Any]:
