@@ -1,7 +1,10 @@
 """Joining: the token, the CA, a certificate for each node, and its renewal; over real HTTPS."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import pty
 import ssl
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from cloud_bridge.backends.cloudcore import access as access_module
 from cloud_bridge.backends.cloudcore import backend as backend_module
 from cloud_bridge.backends.cloudcore.access import CertificateAccess
 from cloud_bridge.backends.cloudcore.credentials import TOKEN_VARIABLE, Credentials, CredentialsError
+from motelet.tools import cli
 from motelet.tools.load.board import SimulatedBoard
 
 
@@ -103,8 +107,6 @@ def _command(*arguments, **environment):
 
 
 def test_the_command_takes_the_token_from_a_file_or_the_environment(tmp_path, peer, monkeypatch):
-    import os
-
     environment = dict(os.environ)
     token = tmp_path / "token"
     token.write_text(peer.token() + "\n")
@@ -121,6 +123,34 @@ def test_the_command_takes_the_token_from_a_file_or_the_environment(tmp_path, pe
     assert done.returncode == 1
     assert done.stderr.startswith("motelet bridge: not a join token")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_asks_for_the_token_and_shows_it_nowhere(tmp_path, peer):
+    token = peer.token()
+    command = [sys.executable, "-m", "motelet.tools.cli", "bridge", "join", "--cloudcore", peer.url]
+    command += ["--state", str(tmp_path / "state"), "--token-file", "-", "board-1"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    shown = b""
+    while b"token: " not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, token.encode() + b"\n")
+    with contextlib.suppress(OSError):  # that is how a terminal ends
+        while data := os.read(terminal, 1024):
+            shown += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, shown
+    assert b"1 nodes joined" in shown and token.encode() not in shown
+    assert Credentials(tmp_path / "state" / "cloudcore").has("board-1")
+
+
+def test_a_token_is_no_argument(tmp_path, peer, capsys):
+    for option in ("--token", "--token="):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["bridge", "join", "--cloudcore", peer.url, option, "secret", "board-1"])
+        assert ended.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_a_board_without_a_certificate_joins_by_the_token_file_and_a_new_certificate_reconnects(

@@ -107,6 +107,7 @@ def _command(
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --token TOKEN is not to be taken for a --token-file
     )
     for option in ("--state", "--cloudcore-state"):
         parser.add_argument(option, type=Path, metavar="DIR", default=argparse.SUPPRESS, help="as above")
