@@ -362,6 +362,10 @@ class CloudCore:
         if served.closing is None:
             served.closing = asyncio.create_task(self._end(node, served))
 
+    def expects(self, node: str, resource: str) -> bool:
+        """Whether a refill of the node's mirror waits for this."""
+        return resource in self._expected.get(node, ())
+
     def confirmed(self) -> None:
         """CloudCore has confirmed a report."""
         if not self._confirms:

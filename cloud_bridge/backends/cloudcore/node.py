@@ -10,6 +10,7 @@ from cloud_bridge.backends.cloudcore import jobs, mirror
 from cloud_bridge.backends.cloudcore.doubts import Doubts
 from cloud_bridge.backends.cloudcore.message import (
     BUS,
+    DELETE,
     EDGED,
     HUB,
     INSERT,
@@ -52,6 +53,9 @@ class Owner(Protocol):
 
     def refused(self, node: str, reason: str) -> None:
         """The node belongs to another mirror."""
+
+    def expects(self, node: str, resource: str) -> bool:
+        """Whether a refill of the node's mirror waits for this."""
 
     def confirmed(self) -> None:
         """CloudCore has confirmed a report."""
@@ -134,6 +138,8 @@ class EdgeNode:
         """Keep an object durably. Raises BackendError when that is not possible now."""
         async with self._lock:
             change = change_of(message, self.known.get(message.resource))
+            if message.operation == DELETE and self._owner.expects(self.name, message.resource):
+                change = Change(message.resource, None)  # what a refill waits for is gone
             if change is None:
                 if message.resource in self.doubts and shows(message, self.known[message.resource]):
                     self._settled(message.resource, there=True)

@@ -30,13 +30,16 @@ async def refill(folder: Path, access: Access, nodes: Sequence[str]) -> Mapping[
         api = Api(access)
         store = Mirror(folder / "mirror.db")
         try:
-            return await _refill(store, api, nodes)
+            return await refill_from(store, api, nodes)
         finally:
             await store.close()
             await api.close()
 
 
-async def _refill(store: Mirror, api: Api, nodes: Sequence[str]) -> Mapping[str, int]:
+async def refill_from(store: Mirror, api: Api, nodes: Sequence[str]) -> Mapping[str, int]:
+    """As `refill`, with the mirror and the API server. A node that is not in the cluster changes nothing."""
+    for node in nodes:
+        await api.request("GET", f"/api/v1/nodes/{node}")
     counts = dict.fromkeys(nodes, 0)
     syncs = [each for each in await _syncs(api) if _node(each) in counts]
     for node in nodes:
