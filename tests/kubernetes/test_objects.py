@@ -1,10 +1,9 @@
-"""Pods and what they refer to, device profiles, and clusters with older or no definitions of Devices."""
+"""Pods and what they refer to, device profiles, and a cluster without definitions of Devices."""
 
 import asyncio
 import json
 from typing import Any
 
-import yaml
 from kubernetes_world import DEPLOY, Bridge, Objects, get, prop, seen, start_fails
 
 from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Key, NoObjectError, PodChange
@@ -93,39 +92,6 @@ def test_a_profile_of_each_node_for_mappers_in_pods(cluster: Cluster) -> None:
             await seen(lambda: get(cluster, path) is None)
 
     asyncio.run(run())
-
-
-def test_without_devicestatus_the_device_has_the_status(cluster: Cluster) -> None:
-    """As KubeEdge had it up to 1.22: twins and state in Device.status, and no room for anything else."""
-    objects = Objects(cluster)
-    resource = "default/device/old-kubeedge"
-    objects.model("old-kubeedge", [prop("level"), prop("power")])
-    objects.device("old-kubeedge", "board-oldke", "old-kubeedge")
-    ours = yaml.safe_load((DEPLOY / "crds" / "device.yaml").read_text())
-    schema = ours["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
-    newer = yaml.safe_load((DEPLOY / "crds" / "devicestatus.yaml").read_text())
-    shape = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
-    schema["status"] = {**shape, "properties": {**shape["properties"]}}
-    del schema["status"]["properties"]["extensions"]
-
-    async def run() -> None:
-        async with Bridge(cluster) as bridge, bridge.board("board-oldke") as client:
-            await client.until(lambda: resource in client.board.flash)
-            for value in (1, 2):
-                seq = client.board.report(resource, "level", value, NOW)
-                await client.until(lambda seq=seq: client.board.acked == seq)
-            seq = client.board.state(resource, "online", NOW)
-            await client.until(lambda: client.board.acked == seq)
-            status = objects.get("devices", "old-kubeedge")["status"]
-            assert status["state"] == "online" and status["twins"][0]["reported"]["value"] == "2"
-
-    cluster.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(ours))
-    cluster.kubectl("delete", "crd", "devicestatuses.devices.kubeedge.io")
-    try:
-        asyncio.run(run())
-    finally:
-        cluster.kubectl("apply", "--filename", str(DEPLOY / "crds"))
-        cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
 
 
 def test_a_cluster_without_devices_is_told(cluster: Cluster) -> None:

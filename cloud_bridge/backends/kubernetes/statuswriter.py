@@ -130,11 +130,12 @@ class StatusWriter:
             body = await self._api.request("POST", path, _new(device, status))
         else:
             extensions = {**dict.fromkeys(stored.status.get("extensions") or ()), **status["extensions"]}
-            status = {**status, "extensions": extensions}  # None removes
-            patch = {"metadata": {"resourceVersion": stored.version}, "status": status}
+            change = {**status, "extensions": extensions}  # None removes
+            patch = {"metadata": {"resourceVersion": stored.version}, "status": change}
             body = await self._api.request("PATCH", self._path(key), patch, MERGE)
         stored.version = body["metadata"]["resourceVersion"]
-        stored.status = dict(body.get("status") or {})
+        # What the definition has no room for was dropped, and is not to be written again and again.
+        stored.status = {**status, **(body.get("status") or {})}
 
     async def _show(self, device: Body, key: Key, node: str, state: str) -> None:
         """Have `kubectl get devices` show the state too. It changes seldom, and nobody waits for it."""
