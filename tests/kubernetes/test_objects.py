@@ -7,6 +7,7 @@ from typing import Any
 from kubernetes_world import DEPLOY, Bridge, Objects, get, prop, seen, start_fails
 
 from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Key, NoObjectError, PodChange
+from cloud_bridge.backends.kubernetes.api import CONNECTIONS_MAX
 from motelet.tools.kubernetes.cluster import Cluster
 
 NOW = 1_790_000_000_000
@@ -101,3 +102,17 @@ def test_a_cluster_without_devices_is_told(cluster: Cluster) -> None:
     finally:
         cluster.kubectl("apply", "--filename", str(DEPLOY / "crds"))
         cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
+
+
+def test_watches_of_many_objects_leave_room_for_requests(cluster: Cluster) -> None:
+    keys = [Key(CONFIG_MAP, "default", f"settings-{number}") for number in range(2 * CONNECTIONS_MAX)]
+
+    async def run() -> None:
+        async with Bridge(cluster) as bridge, bridge.board("board-many") as client:
+            bridge.backend.refer(CONFIG_MAP, keys)
+            await seen(bridge.backend.synced)
+            cluster.request("POST", f"{CORE}/configmaps", {"metadata": {"name": keys[-1].name}})
+            await seen(lambda: bridge.backend.get(keys[-1]))
+            await client.until(lambda: client.board.synced)  # which takes requests
+
+    asyncio.run(run())

@@ -23,6 +23,7 @@ CONNECT_SECONDS = 5.0
 WATCH_SILENCE_SECONDS = 120.0
 """A watch that says nothing for so long is dead: bookmarks come about once a minute."""
 CONNECTIONS_MAX = 48
+"""For requests; each watch has one more for as long as it lasts."""
 OBJECT_SIZE_MAX = 4 * 1024 * 1024
 """Bytes of one event of a watch; etcd takes objects of 1.5 MiB."""
 BUSY_TRIES = 5
@@ -48,7 +49,7 @@ class Api:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: list[aiohttp.ClientSession] = []
 
     async def request(
         self,
@@ -75,7 +76,7 @@ class Api:
             total=None, sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
         )
         try:
-            async with self._open().get(
+            async with self._open(watch=True).get(
                 self._access.server + path,
                 params={**query, "watch": "1"},
                 headers=await self._headers(),
@@ -98,14 +99,15 @@ class Api:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions:
+            await session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._access.context or False, limit=CONNECTIONS_MAX)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
-        return self._session
+    def _open(self, watch: bool = False) -> aiohttp.ClientSession:
+        if not self._sessions:
+            for limit in (CONNECTIONS_MAX, 0):
+                connector = aiohttp.TCPConnector(ssl=self._access.context or False, limit=limit)
+                self._sessions.append(aiohttp.ClientSession(connector=connector, trust_env=False))
+        return self._sessions[watch]
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": JSON, "User-Agent": f"motelet-bridge/{__version__}"}
