@@ -46,6 +46,7 @@ torture: $(READY)
 	@$(BIN)/motelet simulate --seams
 	@$(BIN)/motelet simulate --seeds 2000 --output build/torture.jsonl
 	@$(BIN)/python tests/cloudcore/flapping.py
+	@MOTELET_UNRUNNABLE_S=60 $(BIN)/python -m pytest -q tests/edged/test_kubernetes.py
 	@$(BIN)/python -m motelet.tools.planted
 
 lint: $(READY)

@@ -4,8 +4,16 @@ Where several processes run the tests (`make test` does), a file stays in one of
 something that costs much to start, or a folder that one process writes, stay together.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from motelet.tools.kubernetes.cluster import Cluster
 
 settings.register_profile("motelet", deadline=None, print_blob=True)
 settings.load_profile("motelet")
@@ -16,6 +24,18 @@ TOGETHER = {
     "tests/tools/bench/": "bench",
 }
 """The beginning of a test's name to the group it belongs to; other files are a group each."""
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """etcd and kube-apiserver, with RBAC, Devices, and the bridge's rights; what a test starts it stops."""
+    from kubernetes_world import install
+
+    from motelet.tools.kubernetes.cluster import Cluster
+
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        install(running)
+        yield running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
 from kubernetes_world import Bridge, Objects, content, prop, seen
 
+from cloud_bridge.backends.kubernetes import statuswriter
 from motelet.tools.kubernetes.cluster import Cluster
 from motelet.tools.load.board import SimulatedBoard
 
@@ -96,7 +98,8 @@ def test_five_properties_a_restart_and_one_report(cluster: Cluster) -> None:
     assert objects.twins("five") == {"p0": "0", "p1": "1", "p2": "22", "p3": "3", "p4": "4"}
 
 
-def test_two_writers_lose_nothing_of_each_other(cluster: Cluster) -> None:
+def test_two_writers_lose_nothing_of_each_other(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statuswriter, "INTERVAL_SECONDS", 0.1)
     objects = Objects(cluster)
     resource = "default/device/twow"
     objects.model("twow", PROPERTIES)

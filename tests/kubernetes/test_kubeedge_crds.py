@@ -12,6 +12,7 @@ import pytest
 import yaml
 from kubernetes_world import DEPLOY, Bridge, Objects, content, prop, seen
 
+from cloud_bridge.backends.kubernetes import statuswriter
 from motelet.tools.kubernetes.cluster import Cluster
 
 NOW = 1_790_000_000_000
@@ -120,7 +121,10 @@ def separate(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[bool]
         cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
 
 
-def test_a_cluster_that_has_kubeedges_definitions(cluster: Cluster, separate: bool) -> None:
+def test_a_cluster_that_has_kubeedges_definitions(
+    cluster: Cluster, separate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statuswriter, "INTERVAL_SECONDS", 0.1)
     objects = Objects(cluster)
     resource = "default/device/ke"
     properties = [prop("level", minimum="0", maximum="9"), prop("power", "BOOLEAN"), prop("mode", "STRING")]

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,14 +73,16 @@ class Cluster:
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-cluster-ip-range": "10.96.0.0/24",
             "authorization-mode": "RBAC",
-            # Tokens for pods need a controller-manager; pods of tests have no use for them.
-            "disable-admission-plugins": "ServiceAccount",
             "endpoint-reconciler-type": "none",
             "profiling": "false",
         }
         arguments = [f"--{key}={value}" for key, value in options.items()]
         self._start("kube-apiserver", [*arguments, *more])
         self._wait("kube-apiserver", self._ready)
+        # What kube-controller-manager does in every namespace, and pods need.
+        account = {"metadata": {"name": "default"}}
+        with suppress(urllib.error.HTTPError):  # there is one, when it was started before
+            self.request("POST", "/api/v1/namespaces/default/serviceaccounts", account)
 
     def start_controller_manager(self, *controllers: str, **options: str) -> None:
         """Start kube-controller-manager with these controllers only; `options` have _ for -."""
