@@ -26,6 +26,8 @@ def evict(trees: Trees, hosts: Collection[str], keep: Collection[str] = ()) -> d
     """
     made: dict[str, dict[str, str]] = {}
     makers = borrowed(trees)
+    # No new name may be one that a constructor uses which moves there later: a function of the language's.
+    taken = {name for host in hosts for name in identifiers(trees[host])}
     left = True
     while left:  # a constructor that has moved may have made something itself
         left = False
@@ -34,9 +36,11 @@ def evict(trees: Trees, hosts: Collection[str], keep: Collection[str] = ()) -> d
                 if isinstance(node, ast.ClassDef) and node.name not in keep:
                     constructor = _constructor(node)
                     users = _makers(trees, host, node.name)
-                    if constructor is not None and len(users) == 1 and users <= makers:
-                        (file,) = users
-                        name = _move(trees, host, node, constructor, file)
+                    if constructor is None or len(users) != 1 or not users <= makers:
+                        continue
+                    (file,) = users
+                    if _means_the_same(constructor, trees[host], trees[file]):
+                        name = _move(trees, host, node, constructor, file, taken)
                         made.setdefault(file, {})[name] = "__init__"
                         left = True
     for tree in trees.values():
@@ -124,18 +128,33 @@ def _variables(node: ast.FunctionDef | ast.Lambda) -> set[str]:
     }
 
 
-def _move(trees: Trees, host: str, node: ast.ClassDef, constructor: ast.FunctionDef, file: str) -> str:
-    """Move a constructor to `file`; -> its name there."""
+def _means_the_same(constructor: ast.FunctionDef, host: ast.Module, tree: ast.Module) -> bool:
+    """Whether what a constructor has from the language is not called otherwise where it is to go."""
+    used = {each.id for each in ast.walk(constructor) if isinstance(each, ast.Name)}
+    used -= _variables(constructor) | {name for name, _ in global_names(host)}
+    return not used & {name for name, _ in global_names(tree)}
+
+
+def _move(
+    trees: Trees,
+    host: str,
+    node: ast.ClassDef,
+    constructor: ast.FunctionDef,
+    file: str,
+    others: Collection[str],
+) -> str:
+    """Move a constructor to `file`; -> its name there, none of `others`."""
     tree = trees[file]
-    taken = set(identifiers(tree)) | set(identifiers(constructor))
+    taken = {*identifiers(tree), *identifiers(constructor), *others}
     function = next(each for each in ROM if each not in taken)
+    taken.add(function)
     node.body = [each for each in node.body if each is not constructor] or [ast.Pass()]
     uses = {id(each) for each in _uses_of(file, tree, host, node.name)}
     for call in [each for each in ast.walk(tree) if isinstance(each, ast.Call)]:
         if id(call.func) in uses:
             call.args.insert(0, ast.Call(call.func, [], []))
             call.func = ast.Name(function, ast.Load())
-    names = dict(_borrowed_names(constructor, trees[host], tree, module_name(host)))
+    names = dict(_borrowed_names(constructor, trees[host], tree, module_name(host), taken))
     _Rename(names).visit(constructor)
     constructor.name = function
     me = constructor.args.args[0].arg
@@ -149,12 +168,11 @@ def _move(trees: Trees, host: str, node: ast.ClassDef, constructor: ast.Function
 
 
 def _borrowed_names(
-    constructor: ast.FunctionDef, host: ast.Module, tree: ast.Module, module: str
+    constructor: ast.FunctionDef, host: ast.Module, tree: ast.Module, module: str, taken: set[str]
 ) -> Iterator[tuple[str, str]]:
     """The globals of its module that a constructor uses, with what they are called in its new one."""
     known = {name for name, _ in global_names(host)}
     own = _variables(constructor)
-    taken = set(identifiers(tree)) | set(identifiers(constructor))
     used = {each.id for each in ast.walk(constructor) if isinstance(each, ast.Name)}
     for name in sorted(used & known - own):
         now = _local_name(tree, module, name)

@@ -91,6 +91,17 @@ def test_what_a_function_imports_is_its_own() -> None:
     assert "return One(1, 2)" in texts["pkg/start.py"]
 
 
+def test_functions_of_the_language_stay_what_they_are() -> None:
+    host = "class A:\n    def __init__(self):\n        self.b = abs(-1)\n"
+    host += "class B:\n    def __init__(self):\n        self.b = all(()), any(()), bytes(2)\n"
+    start = "from pkg.host import A, B\ndef begin():\n    return A(), B()\n"
+    text = changed(start, host)["pkg/start.py"]
+    functions = {each.name for each in ast.parse(text).body if isinstance(each, ast.FunctionDef)}
+    assert len(functions) == 3 and not functions & {"abs", "all", "any", "bytes"}
+    start = start.replace("def begin", "def all(x):\n    return x\ndef begin")
+    assert changed(start, host)["pkg/host.py"].count("def __init__") == 1, "B would find another"
+
+
 def test_a_variable_of_the_same_name_is_no_use_of_a_class() -> None:
     host = HOST + "def other(Once):\n    return Once('a parameter')\n"
     assert changed(START, host)["pkg/host.py"].count("def __init__") == 1
