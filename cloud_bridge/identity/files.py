@@ -53,6 +53,22 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)  # which gives the lock back
 
 
+def changes(folder: Path) -> bytes:
+    """A number that those who change something in the folder count up. Raises OSError."""
+    try:
+        return (folder / LOCK_NAME).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def count_change(folder: Path) -> bytes:
+    """Count a change, under `locked`; -> the number. Raises OSError."""
+    number = int.from_bytes(changes(folder), "big") + 1
+    counted = (number % 2**64).to_bytes(8, "big")
+    (folder / LOCK_NAME).write_bytes(counted)  # not durable: it is only compared with what it was
+    return counted
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -36,16 +36,23 @@ class Folder:
             Records(path / "revoked-nodes", NodeRevocation),
         )
         self.tables = Tables(*self._records)
+        self._changes: bytes | None = None
 
     def refresh(self) -> bool:
         """See `Store`."""
-        return any([each.refresh() for each in self._records])
+        ours = files.changes(self.path) == self._changes
+        return any([each.refresh(ours) for each in self._records])
 
     async def change(self, _: str, act: Callable[[Tables], Result]) -> Result:
         """See `Store`. `act` gets everything, under the lock of the folder."""
         with files.locked(self.path):
             self.refresh()
-            return act(self.tables)
+            try:
+                return act(self.tables)
+            finally:
+                self._changes = files.count_change(self.path)
+                for each in self._records:
+                    each.wrote()
 
     async def pair(
         self, name: str, good: Callable[[bytes | None, bytes | None], bool], make: Callable[[], Pair]
@@ -92,6 +99,7 @@ class Records(Generic[Record]):
         self._records: dict[str, Record] = {}
         self._stamps: dict[str, _Stamp] = {}
         self._seen_ns = -1
+        self._settled = False
         files.make_folder(folder)
         self.refresh()
 
@@ -116,12 +124,17 @@ class Records(Generic[Record]):
         files.delete(self._path(key))
         self._drop(key)
 
-    def refresh(self) -> bool:
-        """Read what others changed; -> whether there was something."""
+    def wrote(self) -> None:
+        """What the folder has by now is known, for this process has just written it, under the lock."""
+        self._seen_ns = self._folder.stat().st_mtime_ns
+        self._settled = False
+
+    def refresh(self, ours: bool = False) -> bool:
+        """Read what others changed; -> whether there was something. `ours`: the last change was `wrote`."""
         changed_ns = self._folder.stat().st_mtime_ns
-        if changed_ns == self._seen_ns:
+        settled = time.time_ns() - changed_ns > SETTLE_NS
+        if changed_ns == self._seen_ns and (self._settled or (ours and not settled)):
             return False
-        now_ns = time.time_ns()
         found = set()
         changed = False
         with os.scandir(self._folder) as entries:
@@ -138,7 +151,7 @@ class Records(Generic[Record]):
         for key in [each for each in self._stamps if each not in found]:
             self._drop(key)
             changed = True
-        self._seen_ns = changed_ns if now_ns - changed_ns > SETTLE_NS else -1
+        self._seen_ns, self._settled = changed_ns, settled
         return changed
 
     def _read(self, key: str) -> None:

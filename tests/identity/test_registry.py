@@ -12,6 +12,7 @@ from cloud_bridge.identity import registry as registry_module
 from cloud_bridge.identity import tokens
 from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.registry import Registry, RegistryError
+from cloud_bridge.identity.store import Token
 from cloud_bridge.identity.tokens import Claims, TokenError
 from cloud_bridge.peer import Peer
 
@@ -263,6 +264,31 @@ def test_a_quiet_folder_is_not_read_again(registry, tmp_path, clock):
     (tmp_path / "state" / "certificates" / "a1.json").write_text("unseen, for no folder has changed")
     assert not registry.refresh()
     assert registry.refusal(peer("a1")) is None
+
+
+def put(folder, name):
+    token = Token(name, name, 0, 1, reusable=False)
+    at_once(folder.change(name, lambda tables: tables.tokens.put(name, token)))
+
+
+def test_what_this_process_wrote_is_not_read_again(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    put(folder, "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", None)
+        assert not folder.refresh()
+        put(folder, "mine-too")
+    assert [each.id for each in folder.tables.tokens.values()] == ["mine", "mine-too"]
+
+
+def test_a_change_of_another_process_within_a_tick_of_the_clock_is_seen(tmp_path):
+    mine, other = Folder(tmp_path), Folder(tmp_path)
+    put(mine, "mine")
+    tick = (tmp_path / "tokens").stat().st_mtime_ns
+    put(other, "other")
+    os.utime(tmp_path / "tokens", ns=(tick, tick))
+    assert mine.refresh()
+    assert mine.tables.tokens.get("other") is not None
 
 
 def test_a_damaged_record_shuts_out(registry, tmp_path, clock):

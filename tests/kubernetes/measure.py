@@ -31,8 +31,6 @@ ROUNDS = 4
 REPORTS, REPORT_SECONDS = 1000, 2.0
 STEP = 20  # values between two looks at the link
 BOARDS_IDLE, IDLE_SECONDS, PING_SECONDS = 10, 60.0, 15.0
-BOARDS = 200
-OPENING = 4  # connections being opened at a time; a bridge allows few of one address
 NODE = "board-bench"
 WINDOW = 8
 
@@ -135,26 +133,6 @@ async def idle(cluster: Cluster) -> float:
     return count / BOARDS_IDLE * 60 / IDLE_SECONDS
 
 
-async def connects(bridge: BridgeProcess) -> float:
-    """Boards a second that get from the first byte to being in step, each a new Node."""
-
-    several = asyncio.Semaphore(OPENING)
-
-    async def one(number: int) -> BoardClient:
-        async with several:
-            client = bridge.board(f"many-{number}")
-            await client.__aenter__()
-            await client.until(lambda: client.board.synced)
-            return client
-
-    began = time.perf_counter()
-    clients = await asyncio.gather(*(one(number) for number in range(BOARDS)))
-    took = time.perf_counter() - began
-    for client in clients:
-        await client.__aexit__()
-    return BOARDS / took
-
-
 async def measure(cluster: Cluster, folder: Path) -> list[Figure]:
     objects = Objects(cluster)
     objects.model("bench", [prop("level")])
@@ -171,7 +149,6 @@ async def measure(cluster: Cluster, folder: Path) -> list[Figure]:
             figures += quantiles("k8s.patch_to_edge_ms", await patches(objects, api, client), "ms")
             figures += quantiles("k8s.report_to_status_ms", await reports(client, statuses), "ms")
             figures.append(Figure("k8s.api_writes_per_1000_reports", await flood(client, statuses), ""))
-        figures.append(Figure("bridge.connects_per_s", await connects(bridge), "1/s", BOARDS))
     figures.append(Figure("k8s.idle_writes_per_node_minute", await idle(cluster), "1/min", BOARDS_IDLE))
     following.cancel()
     await asyncio.wait([following])

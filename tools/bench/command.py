@@ -26,6 +26,7 @@ MEASUREMENTS = {  # module of this package: what its figures are about, in the o
     "latency": "from YAML to register and back",
     "cloudcore": "a board as a node of a KubeEdge cluster",
     "kubernetes": "boards as nodes of any cluster",
+    "bridge": "a bridge under the load of a thousand boards",
 }
 DEFAULT_OUTPUT = Path("build/bench.jsonl")
 

@@ -48,10 +48,7 @@ def _latencies() -> Iterator[Figure]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(folder / "cluster"))
-        crds = Path(__file__).resolve().parents[2] / "cloud_bridge" / "deploy" / "crds"
-        cluster.kubectl("apply", "--filename", str(crds))
-        cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
+        cluster = stack.enter_context(world.cluster(folder))
         cluster.start_controller_manager("node-lifecycle-controller")
         cluster.start_scheduler()
         port = free_port()

@@ -25,12 +25,14 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+import cloud_bridge
 from cloud_bridge.identity.folder import Folder, at_once
 from cloud_bridge.identity.identity import Identity
 from motelet.tools import fetch
 from motelet.tools.bench.interpreters import ROOT
 from motelet.tools.cli import UserError
 from motelet.tools.freeport import free_ports
+from motelet.tools.kubernetes.cluster import Cluster
 
 DEVICES = 10
 PROPERTIES = 5
@@ -150,6 +152,16 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
             "collect_ms": COLLECT_MS,
         }
         yield World(config, manifests, field)
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """An API server that knows Device, DeviceModel and DeviceStatus, with its files below `folder`."""
+    definitions = Path(cloud_bridge.__file__).parent / "deploy" / "crds"
+    with Cluster(folder / "cluster") as running:
+        running.kubectl("apply", "--filename", str(definitions))
+        running.kubectl("wait", "--for=condition=established", "crd", "--all")
+        yield running
 
 
 @contextmanager

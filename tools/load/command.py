@@ -108,10 +108,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Put the load on; -> exit status."""
+    _put(args, _printer(args.json))
+    return 0
+
+
+def figures(*arguments: str) -> dict[str, Figure]:
+    """What `motelet load` measures with these arguments, by name. Raises UserError."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    found: dict[str, Figure] = {}
+    _put(parser.parse_args(arguments), lambda figure: found.update({figure.name: figure}))
+    return found
+
+
+def _put(args: argparse.Namespace, show: Callable[[Figure], None]) -> None:
     _check(args)
     nodes = [f"{args.prefix}-{number}" for number in range(args.nodes)]
     need_files(len(nodes))
-    show = _printer(args.json)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="motelet-load-")))
         if args.bridge is None:
@@ -122,7 +135,6 @@ def run(args: argparse.Namespace) -> int:
             asyncio.run(load(fleet, world, Reporting(args.rate, args.duration), show))
         except BackendError as error:
             raise UserError(str(error)) from error
-    return 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from cloud_bridge.backends import files
 from cloud_bridge.cloudhub.tls import load_pair
-from cloud_bridge.identity import files
 from cloud_bridge.identity.authority import AuthorityError
 from cloud_bridge.identity.enrolment import CA_PATH, CERTIFICATE_PATH
 from cloud_bridge.identity.folder import Folder, at_once
@@ -53,10 +53,10 @@ class Pairs:
     def put(self, node: str, ca: bytes, certificate: bytes, key: bytes) -> None:
         """Keep a pair, all DER, readable by this user only."""
         folder = self.folder / node
-        files.make_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The certificate last: whoever finds it finds the rest.
         for name, content in (("node-key.der", key), ("ca.der", ca), ("node.der", certificate)):
-            files.write(folder / name, content)
+            files.replace(folder / name, content, mode=0o600, durable=False)
 
     def context(self, node: str) -> ssl.SSLContext:
         """The client's side of mutual TLS for a node. Raises UserError naming the file."""
