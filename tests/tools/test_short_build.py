@@ -14,6 +14,8 @@ HEAP = "256K"  # asserts, and tests of several kilobytes each
 # These ask a module or a class for its names by text, asyncio for its own, or play the firmware of a board.
 APART = {"test_aiohost.py", "test_protocol.py", "test_attach.py", "conftest.py"}
 APART |= {file.name for file in CORE.glob("*.py") if "esp_doubles" in file.read_text()} | {"esp_doubles.py"}
+# Thousands of power cuts and faults, on paths that the other tests of the same modules take too.
+APART |= {"test_kvlog_anyfault.py", "test_kvlog_faults.py", "test_edgehub_anyfault.py"}
 FILE_TIMEOUT_S = 300
 
 pytestmark = [
