@@ -254,6 +254,8 @@ class KubernetesNodes:
         """Look after a board that sleeps, whose Node is `body`."""
         served = _Served(nodebody.Board({}, "", 0, {"sleep_until": sleepers.until_ms(body)}), None)
         served.claim, served.uid, served.body = _session(body), body["metadata"]["uid"], body
+        if not served.sleeps(_epoch_ms()):
+            served.renewed_ms = 2**62  # it should be back: its Lease is not to be renewed any more
         self._served[node] = served
         self._look_at(node)
 
@@ -305,7 +307,8 @@ class KubernetesNodes:
                     return
                 if served.drop is None:
                     await self._write_sleep(node, served, body)
-                    await self._renew(node, served)
+                    if served.alive_ms(_epoch_ms()) > served.renewed_ms:
+                        await self._renew(node, served)
                     return
                 await self._write_status(node, served, body)
                 if not served.renewed_ms or not _is_ready(body):
