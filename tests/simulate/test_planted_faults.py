@@ -12,6 +12,7 @@ from cloud_bridge.resources import Desired
 from motelet import protocol, uploads
 from motelet.device import INFLIGHT
 from motelet.devicetwin import DeviceTwin, spec
+from motelet.edged import WAITING, kept, lifecycle
 from motelet.edgehub import EdgeHub
 from motelet.mappers import modbusrare
 from motelet.metamanager import MetaManager
@@ -176,6 +177,23 @@ def test_what_had_no_room_never_offered_again(plant):
     assert " the newest is " in caught()
 
 
+@pytest.mark.planted
+def test_what_a_restart_leaves_of_a_pod_forgotten(plant):
+    plant(kept, "restore", lambda real, edged, pod: False)
+    assert "restarts are stored after" in caught()
+
+
+@pytest.mark.planted
+def test_an_application_started_beside_itself(plant):
+    def drive(real, edged, pod, container, policy):
+        if container.stopping:
+            container.state, container.run, container.due, container.stopping = WAITING, None, None, 0
+        real(edged, pod, container, policy)
+
+    plant(lifecycle, "_drive", drive)
+    assert "runs twice" in caught()
+
+
 @pytest.mark.slow
 def test_without_a_defect_nothing_is_found():
-    assert caught() is None
+    assert caught(SEEDS[:2]) is None

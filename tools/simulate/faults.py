@@ -166,7 +166,7 @@ class Faults:
             endpoint.reset()
         if what == "restarts":
             # Longer than it takes boards to see that it is away, or they could not know that it forgot.
-            endpoint.closed_until = self._schedule.now + 3 * MINUTE
+            endpoint.closed_until = self._schedule.now + 4 * MINUTE
         elif what != "loses connections":
             setattr(endpoint, f"{what}_until", until)
 

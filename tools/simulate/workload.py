@@ -15,10 +15,10 @@ from motelet.tools.simulate.pods import Pods
 from motelet.tools.simulate.schedule import MS, SECOND, SHARED, Schedule
 
 SELDOM_MS = 400_000
-CYCLES_MS = (60_000, 120_000, 120_000, 120_000)
+CYCLES_MS = (60_000, 180_000, 180_000, 180_000)
 ASK_EVERY = 12 * SECOND
-MEASURE_EVERY = 4 * SECOND
-PUBLISH_EVERY = 10 * SECOND
+MEASURE_EVERY = 6 * SECOND
+PUBLISH_EVERY = 15 * SECOND
 POD_EVERY = 60 * SECOND
 NAMESPACE = "default"
 LONG_NAME = "-" + "long" * 50
