@@ -2,7 +2,11 @@
 
 import gc
 
+from micropython import const
+
 from motelet import borrow
+
+_AGAIN_MS = const(1000)  # after which a gateway that could not begin to run pods tries again
 
 
 class ConfigError(ValueError):
@@ -49,8 +53,23 @@ class Gateway:
         if self.edged is None:
             if "/pod/" not in resource:
                 return
-            borrow("podstart").begin(self)
+            try:
+                borrow("podstart").begin(self)
+            except (OSError, MemoryError) as error:
+                # The pod is on flash and will not be sent again: it is for this node to try again.
+                task = self.loop.spawn("podstart", self._start_pods)
+                self.task_failed(task, error)
+                return
         self.edged.changed(resource)
+
+    def _start_pods(self, task):
+        task.sleep(_AGAIN_MS)
+        yield
+        if self.edged is None:
+            borrow("podstart").begin(self)
+        for resource in list(self.meta.store.keys()):
+            if resource[0] != "." and "/device/" not in resource:
+                self.edged.changed(resource)
 
     def attach(self, device):
         """Give a device to the mapper of its bus, which its first device starts. ValueError without one."""

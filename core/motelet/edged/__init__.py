@@ -52,6 +52,7 @@ class Pod:
     leaving    0; 1 it is being deleted and its end is reported; 2 it was taken away; 3 another has its name
     reason     why it was refused for good (phase Failed), "" if it was not; `message` in words
     dirty, sent   its status changed and is to be told; it is under way
+    unkept     what its containers do has changed, and that is not recorded yet
     refused    the cloud did not know the pod when its status was told
     """
 
@@ -60,7 +61,7 @@ class Pod:
     grace_s = 30
     memory = 0
     policy = "Always"
-    dirty = sent = gone = refused = False
+    dirty = sent = gone = unkept = refused = False
     due = True  # to be looked at
 
     def __init__(self, resource):
@@ -120,7 +121,7 @@ class Edged:
                     pod.due = False
                     try:
                         borrow("edged.lifecycle").advance(self, pod)
-                    except MemoryError:
+                    except Exception:
                         pod.due = True  # it is not done
                         raise
                     left = self._left(pod)

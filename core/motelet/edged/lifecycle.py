@@ -21,6 +21,8 @@ _KILLED = const(137)
 
 def advance(edged, pod):
     """Do what is due for `pod`."""
+    if pod.unkept:
+        _record(edged, pod)
     if pod.leaving:
         if not _stopped(edged, pod):
             return
@@ -46,13 +48,12 @@ def _ended(edged, pod, container):
     container.state = TERMINATED
     container.until = now
     code = container.code
-    edged.log.info("edged", "container ended", "pod", pod.resource, "container", container.name, "code", code)
     container.stopping = 0
     container.ready = False
     if now - container.since >= _HEALTHY_MS:
         container.pause_s = min(container.pause_s, 0)
-    borrow("edged.kept").keep(edged, pod)
-    edged.tell(pod)
+    _record(edged, pod)
+    edged.log.info("edged", "container ended", "pod", pod.resource, "container", container.name, "code", code)
     edged.look(pod)
 
 
@@ -97,8 +98,7 @@ def _back_off(edged, container):
         # What passed since it ended counts, also when the board was off meanwhile.
         waited = min(max(edged.epoch_ms() - container.until, 0), pause_s * 1000)
         container.due = edged.clock.ticks_add(edged.clock.ticks_ms(), pause_s * 1000 - waited)
-    borrow("edged.kept").keep(edged, container.pod)
-    edged.tell(container.pod)
+    _record(edged, container.pod)
 
 
 def _start(edged, pod, container):
@@ -125,9 +125,8 @@ def _start(edged, pod, container):
     container.ready = True
     if "probes" in spec:
         container.probes = borrow("edged.probes").Probes(edged, container, spec["probes"])
+    _record(edged, pod)
     edged.log.info("edged", "container started", "pod", pod.resource, "container", container.name)
-    borrow("edged.kept").keep(edged, pod)
-    edged.tell(pod)
 
 
 def _stop(edged, container):
@@ -161,18 +160,26 @@ def _stopped(edged, pod):
     return not running
 
 
+def _record(edged, pod):
+    """Keep how the containers are, and tell it. Where memory runs out on the way it is done again."""
+    pod.unkept = True
+    borrow("edged.kept").keep(edged, pod)
+    pod.unkept = False
+    edged.tell(pod)
+
+
 def _gone(edged, pod):
     """Nothing of a pod that is being deleted runs any more: the cloud may forget it."""
     if not pod.gone:
+        borrow("edged.kept").forget(edged, pod)
         pod.gone = True
         pod.memory = 0
-        borrow("edged.kept").forget(edged, pod)
         edged.tell(pod)
 
 
 def _forget(edged, pod):
-    del edged.pods[pod.resource]
     borrow("edged.kept").forget(edged, pod)
+    del edged.pods[pod.resource]
     edged.log.info("edged", "pod gone", "pod", pod.resource)
     if pod.resource in edged.store:  # another one of this name, or this one again
         edged.changed(pod.resource)
