@@ -8,7 +8,7 @@ from twin_world import DEV, RESOURCE, actual, expected, make, prop, update
 from motelet.devicetwin.steady import Steady
 from motelet.kvlog import StoreFull
 from motelet.messages import ARRIVED, PUBLISH
-from tests_util import IS_MICROPYTHON
+from tests_util import IS_MICROPYTHON, heap_locked
 
 TOPIC = DEV + "twin/update"
 GOOD = '{"event_id":"e","timestamp":1,"twin":{"x":{"actual":{"value":"2"},"metadata":{"type":"string"}}}}'
@@ -239,6 +239,58 @@ def test_a_device_that_changes_or_goes_is_noticed():
         assert json.loads(world.store.get(".twin/default/dev1/=" + name))[4] == value
     world.delete(RESOURCE)
     assert tell(taker, listener, message("7")) is None
+
+
+def test_the_first_update_has_the_others_dealt_with_at_once():
+    world = make()
+    listener = world.comm.eventbus = Listener()
+    listener.steady = None
+    update(world, x=actual("1"))
+    assert listener.said == []
+    buf = GOOD.encode()
+    assert listener.steady(TOPIC, bytearray(buf), 0, len(buf)) and len(listener.said) == 2
+
+
+class Poor(Listener):
+    """Has no memory for a function."""
+
+    def __setattr__(self, name, value):
+        if name == "steady" and value is not None:
+            raise MemoryError
+        object.__setattr__(self, name, value)
+
+
+def test_without_memory_all_updates_go_the_long_way():
+    world = make()
+    poor = world.comm.eventbus = Poor()
+    poor.steady = None
+    for value in ("1", "2"):
+        assert update(world, x=actual(value))[0][1]["twin"]["x"]["actual"]["value"] == value
+    assert world.comm.eventbus is None and "the long way" in world.lines[-1]
+
+
+def test_without_memory_it_is_left_to_update_and_nothing_is_mixed_up():
+    if not IS_MICROPYTHON:
+        return  # it cannot run out there
+    world = make()
+    update(world, x=actual("x0"))
+    update(world, y=actual("y0"))
+    taker, listener = steady(world)
+    said = {}
+    for number in range(1, 8):
+        for name in ("x", "y"):
+            buf = bytearray(json.dumps({"twin": {name: actual(name + str(number))}}).encode())
+            if number < 7:
+                taken = heap_locked(at_once, taker, buf, said)
+            else:
+                taken = at_once(taker, buf, said)
+            assert taken == (number == 7)
+    for name in ("x", "y"):
+        assert json.loads(world.store.get(".twin/default/dev1/=" + name))[4] == name + "7"
+
+
+def at_once(taker, buf, said):
+    return taker.update(TOPIC, buf, 0, len(buf))
 
 
 def test_an_update_leaves_little_garbage():

@@ -51,6 +51,7 @@ class Steady:
     def __init__(self, comm, eventbus):
         self._comm = comm
         self._eventbus = eventbus
+        self._text = self._bytes = None
         self._out = Text(_SIZE)
         self._buf = bytearray(_SIZE)
         self._views = [memoryview(self._buf)] * 3  # on what was stored, answered and told last
@@ -66,7 +67,9 @@ class Steady:
         if busy or not comm.online or self._eventbus.apps is not None:
             return False  # what came before comes first
         try:
-            self._text = buf
+            if buf is not self._text:  # another client's
+                self._text = buf
+                self._bytes = memoryview(buf)
             self.at = at
             self._stop = stop
             self._event = self._name_at = self._value = 0
@@ -177,7 +180,8 @@ class Steady:
         """Have device, name and key of what the message is about; -> False when there is no record of it."""
         comm = self._comm
         devices = comm.twin.devices
-        if topic is not self._topic or devices.get(self._device.id) is not self._device:
+        if topic != self._topic or devices.get(self._device.id) is not self._device:
+            self._topic = ""  # until all of it is there: memory may run out
             self._device = self._name = None
             for device_id in devices:
                 size = len(_PREFIX) + len(device_id)
@@ -185,19 +189,20 @@ class Steady:
                     if len(topic) == size + len("/twin/update"):
                         self._device = devices[device_id]
             if self._device is None:
-                self._topic = ""
                 return False
-            self._topic = topic
             self._result = topic + "/result"
             self._results = self._result.encode()
             self._document = topic + "/document"
             self._documents = self._document.encode()
+            self._topic = topic
         at = self._name_at
         end = self._name_end
         if self._name is None or not self._same(self._raw, at, end):
-            self._raw = bytes(memoryview(self._text)[at:end])
-            self._name = str(self._raw, "utf-8")
-            self._key = "".join((".twin/", self._device.id, "/=", self._name))
+            self._name = None
+            self._raw = bytes(self._bytes[at:end])
+            name = str(self._raw, "utf-8")
+            self._key = "".join((".twin/", self._device.id, "/=", name))
+            self._name = name
         record = comm.records.get(self._device.id, {}).get(self._name)
         if record is None or record[_TYPE] == _DELETED or self._value_end - self._value > VALUE_SIZE_MAX:
             return False
@@ -207,7 +212,7 @@ class Steady:
     def _told(self, comm):
         """Store the value, answer, and tell everybody; -> False when it could not be stored."""
         record = self._record
-        value = str(memoryview(self._text)[self._value : self._value_end], "utf-8")
+        value = str(self._bytes[self._value : self._value_end], "utf-8")
         if record[_TYPE] != "string":
             try:
                 check(record[_TYPE].lower(), value)

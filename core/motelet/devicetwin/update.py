@@ -84,11 +84,8 @@ def _keep(comm, device, changes):
 
 def update(comm, device_id, payload, sync):
     """dealTwinUpdate, and with `sync` dealTwinSync: an application tells values, or asks for some."""
-    eventbus = comm.eventbus
-    if eventbus is not None and eventbus.broker.steady is None:
-        from motelet.devicetwin.steady import Steady
-
-        eventbus.broker.steady = Steady(comm, eventbus).update  # from the next one on
+    if comm.eventbus is not None and comm.eventbus.broker.steady is None:
+        _hasten(comm, comm.eventbus)
     event_id = ""
     try:
         try:
@@ -121,6 +118,17 @@ def update(comm, device_id, payload, sync):
         document(comm, device_id, event_id, changes)
     _apply(comm, device, changes)
     delta(comm, device)
+
+
+def _hasten(comm, eventbus):
+    """Have updates like this one dealt with at once from the next one on, where there is memory for it."""
+    try:
+        from motelet.devicetwin.steady import Steady
+
+        eventbus.broker.steady = Steady(comm, eventbus).update
+    except MemoryError as error:
+        comm.eventbus = None
+        comm.twin.log.warning("devicetwin", "updates go the long way", "error", error)
 
 
 def _twins(message):

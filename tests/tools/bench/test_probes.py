@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from motelet.tools import cli, mpy
-from motelet.tools.bench import broker, interpreters, ledger, memory, store
+from motelet.tools.bench import broker, interpreters, ledger, memory, store, twin
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,6 +66,13 @@ def test_the_store_stays_within_its_budget_of_flash_and_memory() -> None:
 def test_the_internal_broker_has_its_price_at_a_boards_sizes() -> None:
     figures = {figure.name: figure.value for figure in broker._heap()}
     assert 5000 < figures["broker.heap_bytes.empty"] < figures["broker.heap_bytes"] < 32000
+
+
+def test_an_update_over_mqtt_leaves_little_garbage() -> None:
+    with twin._world("twin-garbage", "internal") as (port, config, _):
+        figure = twin._garbage(port, config)
+    assert (figure.name, figure.unit) == ("twin.alloc_update_bytes", "bytes")
+    assert 0 < figure.value <= 400
 
 
 def test_a_planted_allocation_is_caught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> None:
