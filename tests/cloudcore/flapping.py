@@ -76,7 +76,7 @@ class Boards:
             self.connections += 1
             until = time.monotonic() + seconds
             lamp = f"default/device/lamp-{node}"
-            await client.until(lambda: lamp in board.flash or time.monotonic() > until)
+            await client.until(lambda: lamp in board.flash or time.monotonic() > until or self.stop.is_set())
             if lamp in board.flash:
                 seq = board.report(lamp, "level", self.values[node] % 100, 1_700_000_000_000)
                 await client.until(lambda: board.acked >= seq)
@@ -108,7 +108,7 @@ async def flap(boards: int, seconds: float, seed: int, folder: Path) -> list[flo
     finally:
         running.cancel()
         os.kill(bridge.pid, signal.SIGTERM)
-        status = bridge.wait(60)
+        status = await asyncio.to_thread(bridge.wait, 60)  # while connections here are closed, too
         await peer.stop()
     assert status == 0, f"the bridge ended with {status}"
     assert peer.faults == [], peer.faults[:5]

@@ -106,7 +106,7 @@ def _command(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
-def test_the_command_takes_the_token_from_a_file_or_the_environment(tmp_path, peer, monkeypatch):
+def test_the_command_takes_the_token_from_a_file_or_the_environment(tmp_path, peer, monkeypatch, capsys):
     environment = dict(os.environ)
     token = tmp_path / "token"
     token.write_text(peer.token() + "\n")
@@ -114,15 +114,16 @@ def test_the_command_takes_the_token_from_a_file_or_the_environment(tmp_path, pe
     done = _command("join", *state, "--cloudcore", peer.url, "--token-file", token, "board-1", **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 nodes joined" in done.stdout
-    environment[TOKEN_VARIABLE] = peer.token()
-    done = _command("join", *state, "--cloudcore", peer.url, "board-2", **environment)
-    assert done.returncode == 0
+    capsys.readouterr()
+    command = ["bridge", "join", *map(str, state), "--cloudcore", peer.url]
+    monkeypatch.setenv(TOKEN_VARIABLE, peer.token())
+    assert cli.main([*command, "board-2"]) == 0
     assert Credentials(tmp_path / "state" / "cloudcore").has("board-2")
-    environment[TOKEN_VARIABLE] = "wrong"
-    done = _command("join", *state, "--cloudcore", peer.url, "board-3", **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith("motelet bridge: not a join token")
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.setenv(TOKEN_VARIABLE, "wrong")
+    assert cli.main([*command, "board-3"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("motelet bridge: not a join token")
+    assert len(said.splitlines()) == 1
 
 
 def test_the_command_asks_for_the_token_and_shows_it_nowhere(tmp_path, peer):

@@ -80,7 +80,7 @@ def test_what_was_kept_and_not_acknowledged_comes_again_and_changes_nothing(tmp_
                 assert board.kinds().count(protocol.PUT) == 1
             finally:
                 os.kill(bridge.pid, signal.SIGTERM)
-                assert bridge.wait(20) == 0
+                assert await asyncio.to_thread(bridge.wait, 60) == 0
                 bridge.stderr.close()
             assert world.peer.faults == []
 
