@@ -40,7 +40,7 @@ from motelet.tools.load.board import SimulatedBoard
 
 ROUNDS = 100
 LOOK_SECONDS = 0.001
-ROUND_SECONDS = 30.0
+ROUND_SECONDS = 120.0
 NODES = 200
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from build_folder import build_folder
 from peer_thread import PeerThread
 
-from motelet.tools.demo.system import NODE, System
+from motelet.tools.demo.system import MARKER, NODE, System
 
 DEADLINE_S = 120.0
 pytestmark = pytest.mark.slow
@@ -21,6 +22,12 @@ class World:
         self.cloud = PeerThread(scale=0.2)
         options = ["--cloudcore", f"ws://127.0.0.1:{self.cloud.port}"]
         self.system = System(folder, backend=options)
+        # What the gateway runs is compiled once for all tests of it, and the folder is still the demo's.
+        build = build_folder("micropython-boards")
+        build.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        (folder / MARKER).touch()
+        (folder / "mpy").symlink_to(build)
 
     def start(self) -> None:
         self.system.prepare()
