@@ -12,7 +12,6 @@ years until the bridge told the time.
 import asyncio
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -74,6 +73,7 @@ class Upstream:
         self._downstream = downstream
         self._pending: dict[Key, _Pending] = {}
         self._events: list[tuple[EdgeEvent, Settle]] = []
+        self._fresh: set[Key] = set()  # what was reported since `_wait` looked at all that is pending
         self._work = asyncio.Event()
         self._failing: set[Key | None] = set()
 
@@ -104,6 +104,7 @@ class Upstream:
             pending.state = _state_after(pending.state, _state(message))
         pending.settle.append(settle)
         self._pending[key] = pending
+        self._fresh.add(key)
         self._work.set()
 
     async def run(self) -> None:
@@ -123,13 +124,26 @@ class Upstream:
         return await self._write(list(self._pending))
 
     async def _wait(self) -> None:
-        """Until there is something that may be written now."""
-        while not self._events and not self._ready():
+        """Until there is something that may be written now.
+
+        Thousands may wait for their time: they are looked at once, and then only what comes in addition.
+        """
+        self._fresh.clear()
+        if self._events or self._ready():
+            return
+        delay = min(map(self._backend.write_delay, self._pending), default=float("inf"))
+        now = asyncio.get_running_loop().time
+        until = now() + delay
+        while not self._events and delay > 0:
             self._work.clear()
-            delay = min(map(self._backend.write_delay, self._pending), default=None)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
+            try:
+                async with asyncio.timeout_at(until if until < float("inf") else None):
                     await self._work.wait()
+            except TimeoutError:
+                return
+            delay = min(map(self._backend.write_delay, self._fresh), default=float("inf"))
+            self._fresh.clear()
+            until = min(until, now() + delay)
 
     def _ready(self) -> list[Key]:
         """The Devices that may be written now, those that waited longest first."""

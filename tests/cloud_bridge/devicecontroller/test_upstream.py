@@ -371,6 +371,31 @@ def test_a_device_waits_for_its_turn_and_the_others_do_not():
     asyncio.run(run())
 
 
+def test_what_waits_for_its_turn_is_not_looked_at_for_every_report():
+    setup = Setup()
+    names = [f"lamp-{i}" for i in range(100)]
+    keys = {Key(DEVICE, "default", name) for name in names}
+    looked = []
+
+    async def run():
+        setup.backend.put(*(device(name) for name in names))
+        setup.backend.delays = dict.fromkeys(keys, 1000.0)
+        delay = setup.backend.write_delay
+        setup.backend.write_delay = lambda key: looked.append(key) or delay(key)
+        task = asyncio.create_task(setup.controller.run())
+        for seq, name in enumerate(names * 5, 1):
+            setup.report(seq, value=seq % 100, resource=f"default/device/{name}")
+            await asyncio.sleep(0)
+        setup.report(1000, value=7)
+        await until(lambda: 1000 in setup.answers)
+        task.cancel()
+
+    asyncio.run(run())
+    assert list(setup.answers) == [1000]
+    # Once for each report; and all of them a few times, when there was something to write.
+    assert len(looked) < 500 + 10 * 101
+
+
 def test_a_write_takes_so_many_devices_at_most(monkeypatch):
     monkeypatch.setattr(upstream_module, "BATCH_MAX", 2)
     setup = Setup()
