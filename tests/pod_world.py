@@ -21,9 +21,9 @@ NODE = "board"
 BUILD = build_folder("micropython-pods")
 
 
-def wait_for(what: str, happened: Callable[[], Any]) -> Any:
+def wait_for(what: str, happened: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     """Until `happened()` is something; -> that."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     while not (found := happened()):
         assert time.monotonic() < end, f"{what}: did not happen"
         time.sleep(0.01)
@@ -42,6 +42,7 @@ class PodWorld:
         self.gateway: subprocess.Popen[bytes] | None = None
         self.bridge_options: list[str] = []
         self.python = [sys.executable]
+        self.arguments: list[str] = []
         self.environment = dict(os.environ)
         self.gateway_log = folder / "gateway.log"
         self.bridge_log = folder / "bridge.log"
@@ -74,7 +75,7 @@ class PodWorld:
         self.gateway_log.unlink(missing_ok=True)
         with self.gateway_log.open("ab") as output:
             self.gateway = subprocess.Popen(
-                [*self.interpreter(), str(path)],
+                [*self.interpreter(), str(path), *self.arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -159,9 +160,12 @@ class PodWorld:
         assert done.returncode == 0 or busy, done.stderr
         return done.stdout
 
-    def logged(self, name: str, text: str) -> str:
+    def logged(self, name: str, text: str, deadline_s: float = DEADLINE_S) -> str:
         """Wait until the pod's log has `text`; -> the log."""
-        return str(wait_for(f"{name} says {text}", lambda: (log := self.logs(name)) and text in log and log))
+        found = wait_for(
+            f"{name} says {text}", lambda: (log := self.logs(name)) and text in log and log, deadline_s
+        )
+        return str(found)
 
     def events(self, text: str) -> list[str]:
         """The lines of the bridge's log that are events with `text`."""

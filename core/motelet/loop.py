@@ -171,17 +171,26 @@ class Loop:
                 task._backoff = 0
             next(task._generator)
         except Exception as exc:
-            for stream in list(self._watchers):
-                if self._watchers[stream] is task:
-                    self.unwatch(stream)
-            if isinstance(exc, StopIteration):
+            # What needs no memory first: a task that kept its dead generator would never run again.
+            ended = isinstance(exc, StopIteration)
+            if not ended:
+                task._generator = None
+                task._held = True
+                task._backoff = min(max(task._backoff * 2, _BACKOFF_MIN_MS), _BACKOFF_MAX_MS)
+                # The clock anew: a task may have blocked before it failed.
+                task.deadline = self.clock.ticks_add(self.clock.ticks_ms(), task._backoff)
+            while self._unwatch_one(task):
+                pass
+            if ended:
                 # A new list: step() may be iterating over the one there is.
                 self._tasks = list(self._tasks)
                 self._tasks.remove(task)
-                return
-            task._generator = None
-            task._held = True
-            task._backoff = min(max(task._backoff * 2, _BACKOFF_MIN_MS), _BACKOFF_MAX_MS)
-            # The clock anew: a task may have blocked before it failed.
-            task.deadline = self.clock.ticks_add(self.clock.ticks_ms(), task._backoff)
-            self._on_error(task, exc)
+            else:
+                self._on_error(task, exc)
+
+    def _unwatch_one(self, task):
+        for stream in self._watchers:
+            if self._watchers[stream] is task:
+                self.unwatch(stream)
+                return True
+        return False

@@ -1,5 +1,7 @@
 """What a gateway does when its first pod is there. Borrowed, once a boot at most."""
 
+from motelet import borrow
+
 
 def begin(gateway):
     """The first pod is there: load Edged, and what runs applications."""
@@ -9,6 +11,7 @@ def begin(gateway):
     settings["hung"] = port.marked()
     edged = Edged(loop, gateway.meta.store, gateway.log, port.epoch_ms, settings)
     edged.tcp = port.tcp
+    borrow("edged.kept").prune(gateway.meta.store)
     from motelet.edged.services import Services
 
     services = Services(edged, gateway.twin, lambda: gateway.eventbus)

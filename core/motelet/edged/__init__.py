@@ -166,7 +166,7 @@ class Edged:
         container.code = code
         container.reason = reason
         if message or not container.message:
-            container.message = message[:200]
+            container.message = message if len(message) < 200 else message[:200]
         self.look(container.pod)
 
     # -- for EdgeHub: the status of pods goes up as its reports do ----------------------------

@@ -25,10 +25,6 @@ _KILLED = const(137)
 _ROOM = const(4096)  # bytes in one piece, which the gateway may need at any time: a page of the log, a module
 
 
-async def _nothing():
-    pass
-
-
 class App:
     """A running application: `tasks` are its asyncio tasks, the first that of `main`."""
 
@@ -52,6 +48,7 @@ class Apps:
         self._mark = mark
         self._running = None
         self._freeing = False
+        self._last = None
         self._turns = self._weight = 0
         vfs.mount(borrow("edged.files").Files(self, edged.store), _ROOT)
         self._print = builtins.print
@@ -65,6 +62,9 @@ class Apps:
         """Have the application run. OSError when there is no room for one more."""
         if None not in self.slots:
             raise OSError("more than %d containers" % len(self.slots))
+        for app in list(self.services.readers):
+            if app not in self.slots:
+                self.services.ended(app)
         slot = self.slots.index(None)
         app = container.run = self.slots[slot] = App(container, slot)
         app.tasks.append(self._create_task(self._run(app, spec)))
@@ -91,11 +91,21 @@ class Apps:
         for app in self.slots:
             if app is not None and (worst is None or app.grown > worst.grown):
                 worst = app
+        last = self._last
         if worst is not None:
+            # One that took it all in its last turn has perhaps not been weighed.
+            if last is not None and last in self.slots and gc.mem_alloc() - self._weight > worst.grown:
+                worst = last
             self._finish(worst, _KILLED, "OOMKilled", "the board ran out of memory, and it grew the most")
+        try:
             # asyncio holds the task that it ran last, with all that is to be freed, until it runs one more.
+            self._create_task(self._freed())
             self._freeing = True
-            self._create_task(_nothing())
+        except MemoryError:
+            pass  # whoever runs short next tries again
+
+    async def _freed(self):
+        self._freeing = False
 
     async def _run(self, app, spec):
         code, reason, message = 0, "Completed", ""
@@ -130,15 +140,19 @@ class Apps:
         if app.container.run is not app:
             return  # it was ended before, by somebody else
         self.slots[app.slot] = None
-        self.edged.exited(app.container, code, reason, message)
+        # There may be no memory: first what needs none.
         current = core.cur_task
         for task in app.tasks:
             if task is not current and not task.done():
                 task.cancel()
                 core._task_queue.remove(task)
-        app.tasks = []
+        app.tasks.clear()
         app.module = None
-        self.services.ended(app)
+        self.edged.exited(app.container, code, reason, message)
+        try:
+            self.services.ended(app)
+        except MemoryError:
+            pass  # the next start does it
 
     # -- whose code runs ----------------------------------------------------------------------
 
@@ -172,10 +186,10 @@ class Apps:
     def next(self, task):
         """aiohost: `task` is the next to run; None: nobody's turn is over."""
         app = self.owner(task)
-        if task is not None:
-            self._freeing = False
         if app is self._running:
             return
+        if app is None:
+            self._last = self._running
         self._turns += 1
         phase = self._turns & 7
         if phase == 1 or phase == 2:  # one turn in four is weighed, for that is a walk over the heap

@@ -92,9 +92,9 @@ def forget(edged, pod):
             edged.store.delete(each)
 
 
-def prune(edged):
+def prune(store):
     """Remove what is kept of pods that went while the power did."""
-    names = [key(pod) for pod in edged.pods.values()]
-    for each in list(edged.store.keys(PREFIX)):
-        if "/".join(each.split("/")[:3]) not in names:
-            edged.store.delete(each)
+    for each in list(store.keys(PREFIX)):
+        parts = each.split("/")
+        if parts[1] + "/pod/" + parts[2] not in store:
+            store.delete(each)

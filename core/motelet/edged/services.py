@@ -94,7 +94,7 @@ class Services:
         prop = self._property(app, device, name)
         if prop.value != value or prop.time_ms is None:
             self._twin.reported(prop, value)
-        if prop.desired is not None and prop.desired == str(value):
+        if prop.observed != prop.desired and borrow("edged.values").meets(prop, value):
             self._twin.applied(prop)
 
     async def state(self, app, device, state):

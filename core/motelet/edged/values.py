@@ -2,11 +2,20 @@
 
 from micropython import const
 
+from motelet import borrow
 from motelet.kvlog import StoreError
 
 KEYS_MAX = const(32)  # of a pod
 VALUE_SIZE_MAX = const(1024)
 _ENOSPC = const(28)
+
+
+def meets(prop, value):
+    """Whether `value` is what is desired of `prop`, however that is written."""
+    try:
+        return prop.desired is not None and borrow("desired").convert(prop) == value
+    except ValueError:
+        return False
 
 
 def put(store, space, key, value):
