@@ -29,7 +29,7 @@ from motelet.tools.demo.twins import Reader, Twin
 from two_interpreters import NOTE_MISSING
 
 BUILD = build_folder("micropython-whole")
-HEAP = "144K"  # of objects of 64 bits: some 80 KiB on a board
+HEAP = "136K"  # of objects of 64 bits: some 75 KiB on a board
 DEADLINE_S = 120.0
 GRAMMAR = Path(motelet.__file__).resolve().parent / "protocol.cddl"
 
@@ -81,7 +81,7 @@ def all_reported(folder: Path) -> bool:
     )
 
 
-def test_ten_devices_over_tls_with_mqtt_in_144_kib(tmp_path: Path) -> None:
+def test_ten_devices_over_tls_with_mqtt_in_136_kib(tmp_path: Path) -> None:
     folder = tmp_path / "world"
     with world.running(folder, tls=True) as peers:
         config = dict(peers.config)
