@@ -174,9 +174,17 @@ def build(
             compiled += 1
     for inner in made - after.keys():
         (destination / inner).with_suffix(".mpy").unlink(missing_ok=True)
-    record.write_text(json.dumps(after, indent=1), encoding="utf-8")
-    (destination / "names.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
+    _write(destination / "names.json", names)
+    _write(record, after)
     return compiled
+
+
+def _write(path: Path, content: object) -> None:
+    """As JSON; it appears whole, because test runs side by side share a folder."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    Path(name).replace(path)
 
 
 def _digest(files: Mapping[str, str], *options: object) -> str:
