@@ -196,8 +196,8 @@ class Simulation:
     # -- what is said ------------------------------------------------------------------------
 
     def say(self, who: str, text: str) -> None:
-        """A line of the trace."""
-        if self._trace is not None:
+        """A line of the trace, which ends when the simulation does: tasks are cleared away in no order."""
+        if self._trace is not None and self._running:
             self._trace.write(f"{self.schedule.now / SECOND:.6f} {who} {text}\n")
 
     def bridge_said(self, record: logging.LogRecord) -> None:
