@@ -284,6 +284,8 @@ class KubernetesNodes:
             body = self.informer.objects.get(("", node))
             if body is None:
                 served.body, served.deletions = None, served.deletions + 1
+            elif served.body is not None and _version(body) >= _version(served.body):
+                served.body = None  # the informer has it, or a newer one, and two are not to be kept
             if body is None or _session(body) != served.claim or not _is_ready(body):
                 self._look_at(node)
 
@@ -325,7 +327,7 @@ class KubernetesNodes:
         seen = self.informer.objects.get(("", node))
         if seen is None or served.body is None:
             return served.body if seen is None else seen
-        return max(seen, served.body, key=lambda each: int(each["metadata"]["resourceVersion"]))
+        return max(seen, served.body, key=_version)
 
     def _lost(self, node: str, claim: str, now: str) -> None:
         if self._claims.get(node) == claim:
@@ -465,6 +467,10 @@ def _claiming(node: str, served: _Served, stored: Mapping[str, Any]) -> dict[str
     if not any(each.get("key") == nodebody.TAINT for each in taints):
         patch["spec"] = {"taints": [*taints, *nodebody.taints()]}
     return patch
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
 
 def _session(body: Mapping[str, Any]) -> str:
