@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -45,8 +45,8 @@ ENROL_DEFAULT = "0.0.0.0:10002"
 LIFE_DEFAULT = "365d"
 CHECK_SECONDS = 86400.0
 """How often it is looked whether the bridge's own certificate has to be made again."""
-STOP_SECONDS = 10.0
-"""For finishing what is under way after SIGTERM."""
+STOP_SECONDS = 5.0
+"""For each step of finishing what is under way after SIGTERM; Kubernetes waits 30 s for all of them."""
 
 _log = logs.Log("bridge")
 
@@ -270,16 +270,22 @@ async def _bridge(backend: Backend, plan: _Plan, http: tuple[str, int] | None) -
             _log.info("stopping")
             for task in running:
                 task.cancel()
-        async with asyncio.timeout(STOP_SECONDS):
-            for server, _ in servers:
-                await server.stop()
-            await devices.flush()
-            await pods.flush()
+        await _stop(*(server.stop for server, _ in servers), devices.flush, pods.flush)
     finally:
         if control is not None:
             await control.stop()
         await backend.stop()
     _log.info("stopped")
+
+
+async def _stop(*steps: Callable[[], Awaitable[object]]) -> None:
+    """Do each step of stopping, for as long as it may take: what is acknowledged is durable without them."""
+    for step in steps:
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await step()
+        except TimeoutError:
+            _log.warning("stopping without waiting any longer", step=step.__qualname__, seconds=STOP_SECONDS)
 
 
 async def _pod_log(pods: EdgeController, hub: CloudHub, *what: Any) -> str:

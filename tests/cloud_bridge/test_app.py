@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import re
@@ -205,6 +206,23 @@ def test_a_signal_stops_it_in_peace(bridge, number):
     asyncio.run(scenario())
     assert bridge.process.wait(30) == 0
     assert bridge.lines("stopped")
+
+
+def test_a_peer_that_never_ends_does_not_keep_it_from_stopping(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "cloud_bridge")
+    monkeypatch.setattr(app, "STOP_SECONDS", 0.01)
+    flushed = []
+
+    async def wait_closed():
+        await asyncio.Event().wait()
+
+    async def flush():
+        flushed.append(True)
+
+    asyncio.run(app._stop(wait_closed, flush))
+    assert flushed
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "wait_closed" in dict(record.pairs)["step"]
 
 
 def test_killed_and_started_again_nothing_is_resent_and_everything_missed_arrives(bridge):
