@@ -10,8 +10,8 @@ import json
 import sys
 import time
 
-import motelet.kvlog  # noqa: F401  a gateway has it anyway
 from motelet import borrow
+from motelet.kvlog import Store as _Gateways  # noqa: F401  a gateway has it anyway
 from motelet.log import Log
 from motelet.loop import WRITE, Loop
 from motelet.ports.unix import Port
