@@ -28,24 +28,36 @@ def evict(trees: Trees, hosts: Collection[str], keep: Collection[str] = ()) -> d
     makers = borrowed(trees)
     # No new name may be one that a constructor uses which moves there later: a function of the language's.
     taken = {name for host in hosts for name in identifiers(trees[host])}
+    imports = {file: _imports(tree) for file, tree in trees.items()}
     left = True
     while left:  # a constructor that has moved may have made something itself
         left = False
         for host in hosts:
             for node in trees[host].body:
-                if isinstance(node, ast.ClassDef) and node.name not in keep:
-                    constructor = _constructor(node)
-                    users = _makers(trees, host, node.name)
-                    if constructor is None or len(users) != 1 or not users <= makers:
-                        continue
-                    (file,) = users
-                    if _means_the_same(constructor, trees[host], trees[file]):
-                        name = _move(trees, host, node, constructor, file, taken)
-                        made.setdefault(file, {})[name] = "__init__"
-                        left = True
+                if not isinstance(node, ast.ClassDef) or node.name in keep:
+                    continue
+                constructor = _constructor(node)
+                if constructor is None:
+                    continue
+                near = {each: trees[each] for each in trees if each == host or node.name in imports[each]}
+                users = _makers(near, host, node.name)
+                if len(users) != 1 or not users <= makers:
+                    continue
+                (file,) = users
+                if _means_the_same(constructor, trees[host], trees[file]):
+                    name = _move(trees, host, node, constructor, file, taken)
+                    imports[file] = _imports(trees[file])
+                    made.setdefault(file, {})[name] = "__init__"
+                    left = True
     for tree in trees.values():
         ast.fix_missing_locations(tree)
     return made
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Every name that a file or a function in it imports from a module: what that module calls it."""
+    imports = [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom)]
+    return {alias.name for each in imports for alias in each.names}
 
 
 def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
@@ -83,6 +95,9 @@ def _makers(trees: Trees, host: str, name: str) -> set[str]:
     """The files that make things of the class `name` of `host`; with host itself where that is not all."""
     found: set[str] = set()
     for file, tree in trees.items():
+        uses = list(_uses_of(file, tree, host, name))
+        if not uses:
+            continue
         calls = [each for each in ast.walk(tree) if isinstance(each, ast.Call)]
         asked = {
             id(each)
@@ -91,7 +106,7 @@ def _makers(trees: Trees, host: str, name: str) -> set[str]:
             for each in ast.walk(call.args[1])
         }
         called = {id(call.func) for call in calls}
-        for node in _uses_of(file, tree, host, name):
+        for node in uses:
             if id(node) not in asked:
                 found |= {file} if id(node) in called else {file, host}
     return found
