@@ -8,6 +8,7 @@ files from here, and all of them get the same ones.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import json
@@ -160,9 +161,8 @@ def build(
     ):
         return 0
     if short or (short is None and opt_level == BOARD_OPT_LEVEL):
-        texts, names = _shortened(
-            files, {*(beside or ()), *TYPED} & files.keys(), _units(files) if merged else {}
-        )
+        plain = frozenset({*(beside or ()), *TYPED} & files.keys())
+        texts, names = _shortened(tuple(files.items()), plain, _units(files) if merged else ())
     else:
         texts, names = files, {}
     compiled = 0
@@ -196,18 +196,24 @@ def _digest(files: Mapping[str, str], *options: object) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
-def _units(files: Collection[str]) -> merge.Units:
+def _units(files: Collection[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """UNITS as far as there are the files."""
-    return {
-        host: [each for each in members if each in files] for host, members in UNITS.items() if host in files
-    }
+    return tuple(
+        (host, tuple(each for each in members if each in files))
+        for host, members in UNITS.items()
+        if host in files
+    )
 
 
+@functools.lru_cache(maxsize=4)  # one process may start many gateways, each with a folder of its own
 def _shortened(
-    files: Mapping[str, str], beside: Collection[str], units: merge.Units
-) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    files: tuple[tuple[str, str], ...],
+    beside: frozenset[str],
+    hosts: tuple[tuple[str, tuple[str, ...]], ...],
+) -> tuple[Mapping[str, str], Mapping[str, Mapping[str, str]]]:
     """The sources as a board gets them, and what their names stand for (`shorten.translate`)."""
-    trees = {inner: ast.parse(text, inner) for inner, text in files.items()}
+    trees = {inner: ast.parse(text, inner) for inner, text in files}
+    units = {host: list(members) for host, members in hosts}
     foreign = {inner for inner in trees if inner.startswith(_FOREIGN)}
     fold.fold(trees, shorten.KEEP)
     short = shorten.plan(trees, foreign, beside, [(host, *members) for host, members in units.items()])

@@ -10,7 +10,7 @@ from motelet.tools.image import command
 from motelet.tools.image.partitions import PartitionError, checked, read_csv
 from motelet.tools.lint import ROOT
 
-BOARDS = sorted(path.name for path in (ROOT / "boards").iterdir() if path.is_dir())
+BOARDS = sorted({path.name for path in (ROOT / "boards").iterdir() if path.is_dir()} - {"examples"})
 CHIPS = command.names()
 FILES = ("board.json", "manifest.py", "mpconfigboard.cmake", "mpconfigboard.h", "sdkconfig.board", "pins.csv")
 
