@@ -7,7 +7,7 @@ import pytest
 
 from cloud_bridge.backends.base import Key
 from cloud_bridge.backends.cloudcore.message import Message, decode
-from cloud_bridge.backends.cloudcore.objects import Known, change_of, key_of, resource_of
+from cloud_bridge.backends.cloudcore.objects import Known, change_of, key_of, resource_of, shows
 
 LAMP = "default/device/lamp"
 BEFORE = Known("u1", "10")
@@ -72,6 +72,15 @@ def test_keys_and_resources():
     assert key_of("a/widget/b") is None
     assert key_of("membership") is None
     assert resource_of(Key("DeviceModel", "a", "b")) == "a/devicemodel/b"
+
+
+def test_an_answer_shows_the_object_that_is_known_and_no_other():
+    assert shows(message("response"), BEFORE) and shows(message(version="9"), BEFORE)
+    assert not shows(message(uid="u2"), BEFORE)  # replaced since
+    assert not shows(message("delete"), BEFORE) and not shows(message("error"), BEFORE)
+    assert not shows(message(uid=""), Known("", "10"))
+    for content in ("text", {"metadata": []}, {}):
+        assert not shows(Message("1", "response", LAMP, content), BEFORE)
 
 
 @pytest.mark.parametrize("name", frames.NAMES)
