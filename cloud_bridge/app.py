@@ -84,6 +84,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help=f"where boards connect (default {LISTEN_DEFAULT}; with --plain {LISTEN_PLAIN_DEFAULT})",
     )
+    _configure_identity(parser)
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics there (default: nowhere)"
+    )
+    log = parser.add_argument_group("logs, on stderr")
+    log.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
+    log.add_argument("--log-format", choices=logs.FORMATS, default="logfmt", help="default: %(default)s")
+    cloudcore.configure(parser)
+    actions = parser.add_subparsers(metavar="COMMAND", title="instead of serving")
+    command.configure(actions)
+    cloudcore.commands(actions)
+    node_command.commands(actions)
+
+
+def _configure_identity(parser: argparse.ArgumentParser) -> None:
+    """The options that say who the bridge and its boards are."""
     identity = parser.add_argument_group("identities", "the bridge is the CA of its boards")
     identity.add_argument(
         "--state",
@@ -123,17 +139,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="no TLS, any client may be any node: for tests, on a loopback address only",
     )
-    parser.add_argument(
-        "--http", metavar="HOST:PORT", help="serve /healthz, /readyz and /metrics there (default: nowhere)"
-    )
-    log = parser.add_argument_group("logs, on stderr")
-    log.add_argument("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
-    log.add_argument("--log-format", choices=logs.FORMATS, default="logfmt", help="default: %(default)s")
-    cloudcore.configure(parser)
-    actions = parser.add_subparsers(metavar="COMMAND", title="instead of serving")
-    command.configure(actions)
-    cloudcore.commands(actions)
-    node_command.commands(actions)
 
 
 def run(args: argparse.Namespace) -> int:
