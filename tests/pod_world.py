@@ -152,13 +152,16 @@ class PodWorld:
         return self.status(name)
 
     def logs(self, name: str, *options: str) -> str:
-        """What `motelet logs` prints; nothing when the board is too busy to answer."""
+        """What `motelet logs` prints, once the board is not too busy to answer."""
         control = str(self.manifests / "status" / ".control")
         command = [sys.executable, "-m", "motelet.tools.cli", "logs", name, "--control", control, *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
-        busy = "the board did not answer" in done.stderr
-        assert done.returncode == 0 or busy, done.stderr
-        return done.stdout
+
+        def answered() -> "subprocess.CompletedProcess[str] | None":
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+            assert done.returncode == 0 or "the board did not answer" in done.stderr, done.stderr
+            return done if done.returncode == 0 else None
+
+        return str(wait_for(f"the log of {name}", answered).stdout)
 
     def logged(self, name: str, text: str, deadline_s: float = DEADLINE_S) -> str:
         """Wait until the pod's log has `text`; -> the log."""
