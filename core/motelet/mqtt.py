@@ -193,7 +193,7 @@ class MQTTClient:
     each of the two buffers).
     """
 
-    def __init__(self, client_id, dial, loop, random, log, size=512, **options):
+    def __init__(self, client_id, dial, loop, random, log, size=256, **options):
         borrow("mqttlink").make(self, Packets(size), client_id, dial, loop, random, log, **options)
 
     def __getattr__(self, name):
