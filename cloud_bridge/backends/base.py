@@ -7,7 +7,7 @@ restart changes nothing. Objects are shown as Kubernetes has them (JSON types, `
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 Body = Mapping[str, Any]
@@ -104,6 +104,28 @@ class PodChange:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A pod wants a token of its service account `account`, bound to it, for `seconds`.
+
+    `audience` is who shall take the token, "" for the API server.
+    """
+
+    pod: Key
+    uid: str
+    account: str
+    audience: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, good for `seconds` from when it was asked for."""
+
+    text: str = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeEvent:
     """A message that the edge published for the cloud."""
 
@@ -119,6 +141,10 @@ class BackendError(Exception):
 
 class NoObjectError(Exception):
     """There is no object of this name (any more); asking again does not help."""
+
+
+class RefusedError(Exception):
+    """The backend will not do it, and the text says why; asking again helps once that has changed."""
 
 
 class LostError(Exception):
@@ -194,6 +220,9 @@ class Backend(Protocol):
         The result has for each that was not written a BackendError (to be tried again) or NoObjectError
         (also when the Pod is another one by now).
         """
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        """Have a token made. It is a secret: nothing may log it. Raises BackendError, RefusedError."""
 
     def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
         """Tell the owner of the object what is wrong with it; with no errors, that nothing is any more.

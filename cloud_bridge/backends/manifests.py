@@ -33,7 +33,10 @@ from cloud_bridge.backends.base import (
     Key,
     NoObjectError,
     PodChange,
+    RefusedError,
     StatusChange,
+    Token,
+    TokenRequest,
     dotted,
 )
 from cloud_bridge.backends.folder import Folder
@@ -187,6 +190,10 @@ class Manifests:
             failures = await asyncio.to_thread(self._pods.write, changes, bodies)
         self._tell(frozenset(changes.keys() - failures.keys()))
         return failures
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        """Raises RefusedError: there is nobody here who could take a token."""
+        raise RefusedError("a folder of YAML has no service accounts, and makes no tokens of them")
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         """Append the events to events.jsonl, durably. Raises BackendError."""

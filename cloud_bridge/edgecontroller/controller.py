@@ -1,5 +1,6 @@
 """EdgeController as CloudHub sees it: both directions behind one `resources.Controller`."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +22,13 @@ class EdgeController:
         self._downstream = Downstream(backend, index, self._look)
         self._upstream = Upstream(backend, self._downstream)
         self.start = self._downstream.start
-        self.run = self._upstream.run
         self.flush = self._upstream.flush
+
+    async def run(self) -> None:
+        """Write what boards say of their pods, and have tokens for them made, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._upstream.run())
+            tasks.create_task(self._downstream.tokens.run())
 
     def _look(self, node: str) -> None:
         self._upstream.look(node)
@@ -44,6 +50,7 @@ class EdgeController:
     def closed(self, node: str) -> None:
         """The board's connection has ended."""
         self._upstream.connected.discard(node)
+        self._downstream.tokens.closed(node)
 
     def take(self, node: str, message: Upward, settle: Settle) -> None:
         """Take what `node` says of a pod."""

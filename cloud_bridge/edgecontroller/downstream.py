@@ -14,11 +14,12 @@ from typing import Any
 
 import cbor2
 
-from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Backend, Body, Key
+from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Backend, Body, Key, TokenRequest
 from cloud_bridge.edgecontroller import effective
 from cloud_bridge.edgecontroller.compiler import MPY_VERSION, CompileError, Compiler
 from cloud_bridge.edgecontroller.effective import Draft, PendingError, UnrunnableError
 from cloud_bridge.edgecontroller.packages import Packages
+from cloud_bridge.edgecontroller.tokens import Tokens
 from cloud_bridge.logs import Log
 from cloud_bridge.resources import Content, Desired
 
@@ -83,6 +84,11 @@ class PodManager:
         """All that the pods refer to."""
         return set().union(*self._refers.values()) if self._refers else set()
 
+    def ended(self, key: Key) -> bool:
+        """Whether the pod needs nothing any more: it has ended, is to go, or is not there."""
+        pod = self._backend.get(key)
+        return pod is None or effective.deleted(pod) or phase_of(pod) in FINISHED
+
     def node(self, key: Key) -> str:
         """The node of a pod, "" without."""
         return self._node_of.get(key, "")
@@ -114,6 +120,7 @@ class Downstream:
         self.pods = PodManager(backend)
         self._compiler = Compiler(self._again)
         self._packages = Packages(index, self._again)
+        self.tokens = Tokens(backend, lambda node: self._renew({node}))
         self._files = {kind: FileManager(backend, kind, self._compiler) for kind in (CONFIG_MAP, SECRET)}
         self._boards: dict[str, Board] = {}
         self._plans: dict[str, Plan] = {}
@@ -136,6 +143,7 @@ class Downstream:
             self._boards[node] = Board(mpy, info.get("namespaces") == "any")
         else:
             self._boards.pop(node, None)
+        self.tokens.opened(node)
         self._renew({node})
 
     def desired(self, node: str) -> Desired:
@@ -155,6 +163,8 @@ class Downstream:
         for key in keys:
             if key.kind == POD:
                 nodes |= self.pods.changed(key)
+                if self.pods.ended(key):
+                    self.tokens.forget(key)
         for kind in self._files:
             self._backend.refer(kind, frozenset(key for key in self.pods.referred() if key.kind == kind))
         for key in keys:
@@ -215,7 +225,9 @@ class Downstream:
             if others and key.namespace not in others and not board.any_namespace:
                 text = f"the pods of a board are of one namespace, on this one {min(others)}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text)
-            drafts[key] = effective.draft(pod, self._lookup, self._packages.get, board.mpy == SOURCES)
+            draft = effective.draft(pod, self._lookup, self._packages.get, board.mpy == SOURCES)
+            self.tokens.want(key, node_of(pod), phase_of(pod) in ("", "Pending"), draft.tokens)
+            drafts[key] = draft
         except UnrunnableError as error:
             plan.problems[key] = error
             self._keep(plan, key, pod)
@@ -233,6 +245,7 @@ class Downstream:
     def _keep(self, plan: Plan, key: Key, pod: Body) -> None:
         plan.kept.add(effective.resource(key))
         plan.kept |= {effective.resource(each) for each in effective.references(pod)}
+        plan.kept.add(effective.token_resource(key))
         for container in (*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())):
             match = effective.HELD_IMAGES.match(str(container.get("image", "")))
             if match:
@@ -252,6 +265,8 @@ class Downstream:
                 for name in each.files:
                     content = partial(self._files[name.kind].content, name, files[name], board.mpy)
                     self._once(ready, needed, effective.resource(name), content)
+                if each.tokens:
+                    self._once(ready, needed, effective.token_resource(key), partial(self._held, each.tokens))
                 for package in each.packages:
                     resource = effective.package_resource(key.namespace, *package)
                     self._once(ready, needed, resource, partial(self._package, package, board.mpy))
@@ -285,6 +300,10 @@ class Downstream:
         if isinstance(found, Exception):
             raise found
         needed[resource] = found
+
+    def _held(self, tokens: Mapping[TokenRequest, str]) -> Content:
+        """The tokens of a pod as a board holds them. Raises UnrunnableError, PendingError."""
+        return _encode({name: self.tokens.get(request) for request, name in tokens.items()})
 
     def _package(self, package: tuple[str, str], mpy: int) -> Content:
         held = self._packages.get(*package)

@@ -5,7 +5,8 @@ is a list of files with the object and key that each comes from, and whatever a 
 here and told as kubelet would tell it: `UnrunnableError` has the reason a container waits with.
 
 What is left out without a word: the service account volume that admission adds to every pod (unless
-the annotation below asks for it), ports, security contexts, CPU.
+the annotation below asks for it), ports, security contexts, CPU. A token that a volume has is a file of
+an object of its own, `token_resource`, so that it can change without the pod.
 """
 
 import re
@@ -13,8 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloud_bridge.backends.base import CONFIG_MAP, SECRET, Body, Key
+from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Body, Key, TokenRequest
 from cloud_bridge.edgecontroller.quantity import bytes_of
+from cloud_bridge.names import is_subdomain
 
 IMAGE = "micropython"
 """The image that is on every board."""
@@ -23,9 +25,10 @@ PACKAGE = "package"
 PACKAGE_PATH = "/lib"
 """Where a package is mounted."""
 HELD_IMAGES = re.compile(r"([a-z0-9][a-z0-9._-]{0,63}):([A-Za-z0-9][A-Za-z0-9._-]{0,63})\Z")
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+SERVICE_ACCOUNT_VOLUME = "kube-api-access-"
+"""How the name of the volume begins that admission adds."""
 SERVICE_ACCOUNT_ANNOTATION = "motelet.dev/service-account-volume"
-""""true": the pod wants that volume, but for the token, which no board gets."""
+""""true": the pod wants that volume."""
 HOLD_ANNOTATION = "edge.kubeedge.io/hold-upgrade"
 """KubeEdge's: "true" holds a pod that has not started yet, until whoever minds the site removes it."""
 HELD = "HeldUpgrade"
@@ -35,6 +38,10 @@ ENV_SIZE_MAX = 4096
 """Bytes of all names and values of a container's environment."""
 FILES_MAX = 64
 """Files of all volumes of a pod."""
+TOKENS_MAX = 4
+"""Different tokens of a pod."""
+TOKEN_SECONDS = 3600
+"""How long a token is good whose source does not say it, as in Kubernetes."""
 INVALID_IMAGE = "InvalidImageName"
 CONFIG_ERROR = "CreateContainerConfigError"
 _VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z0-9_.-]+)\)")
@@ -70,11 +77,13 @@ class Draft:
 
     files     keys of ConfigMaps and Secrets that have to be held, by object
     packages  (name, version) of the packages that have to be held
+    tokens    tokens that have to be held, and the key of each in `token_resource`
     """
 
     content: dict[str, Any]
     files: dict[Key, set[str]] = field(default_factory=dict)
     packages: set[tuple[str, str]] = field(default_factory=set)
+    tokens: dict[TokenRequest, str] = field(default_factory=dict)
 
 
 def resource(key: Key) -> str:
@@ -85,6 +94,11 @@ def resource(key: Key) -> str:
 def package_resource(namespace: str, name: str, version: str) -> str:
     """The name of a package on the link."""
     return f"{namespace}/{PACKAGE}/{name}-{version}"
+
+
+def token_resource(key: Key) -> str:
+    """The name on the link of the tokens of a pod: a Secret's, but for ":", which no Secret has."""
+    return f"{key.namespace}/secret/{key.name}:token"
 
 
 def references(pod: Body) -> set[Key]:
@@ -198,8 +212,9 @@ class _Drafter:
             files: dict[str, Any] = {}
             for each in map(_map, _list(source.get("sources"))):
                 inner = next(iter(each), "")
-                if inner != "serviceAccountToken":
-                    files.update(self._files_of(name, inner, _map(each.get(inner))))
+                entry = _map(each.get(inner))
+                token = inner == "serviceAccountToken"
+                files.update(self._token(entry) if token else self._files_of(name, inner, entry))
             return files
         return self._files_of(name, kind, source)
 
@@ -236,6 +251,19 @@ class _Drafter:
         return self._counted(
             {self._called(_path(path)): [resource(key), name] for name, path in paths.items()}
         )
+
+    def _token(self, source: Body) -> dict[str, Any]:
+        key = Key(POD, str(self._meta["namespace"]), str(self._meta.get("name", "")))
+        account = self._spec.get("serviceAccountName") or "default"
+        seconds = source.get("expirationSeconds", TOKEN_SECONDS)
+        if not is_subdomain(account) or type(seconds) is not int:
+            raise UnrunnableError(CONFIG_ERROR, f"a token of {account} for {seconds} seconds is no token")
+        audience = str(source.get("audience") or "")
+        request = TokenRequest(key, str(self._meta.get("uid", "")), account, audience, seconds)
+        name = self._draft.tokens.setdefault(request, str(len(self._draft.tokens)))
+        if len(self._draft.tokens) > TOKENS_MAX:
+            raise UnrunnableError(CONFIG_ERROR, f"more than {TOKENS_MAX} different tokens in a pod")
+        return self._counted({_path(source.get("path")): [token_resource(key), name]})
 
     def _counted(self, files: dict[str, Any]) -> dict[str, Any]:
         self._files += len(files)
@@ -427,8 +455,10 @@ def _probe(container: str, kind: str, probe: Body) -> dict[str, Any]:
 
 
 def _is_service_account(volume: Body) -> bool:
+    """Whether admission has added the volume. One that the pod has of its own is delivered."""
     sources = _list(_map(volume.get("projected")).get("sources"))
-    return any("serviceAccountToken" in _map(each) for each in sources)
+    named = str(volume.get("name", "")).startswith(SERVICE_ACCOUNT_VOLUME)
+    return named and any("serviceAccountToken" in _map(each) for each in sources)
 
 
 def _path(value: Any) -> str:

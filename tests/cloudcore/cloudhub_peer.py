@@ -479,6 +479,8 @@ class CloudHubPeer:
                     "kind": titles[kind], "namespace": namespace, "name": name, "version": "0",
                 }  # fmt: skip
             self._answer(session, message, found or _not_found(kind, name))
+        elif kind == "serviceaccounttoken" and operation == "query":
+            self._answer(session, message, self._token(namespace, name, content))
         elif kind == "podpatch":
             self._pod_patch(session, message, namespace, name, content)
         elif kind == "pod" and operation == "delete":
@@ -533,6 +535,17 @@ class CloudHubPeer:
             lease["metadata"] |= {"uid": f"lease-{name}", "resourceVersion": self.version()}
             self.objects[("Lease", "kube-node-lease", name)] = lease
         self._answer(session, message, {"Object": lease, "Err": None})
+
+    def _token(self, namespace: str, name: str, request: Any) -> Body:
+        """The TokenRequest with its token, of a pod and a service account that there are."""
+        bound = request["spec"]["boundObjectRef"]
+        pod = self.objects.get(("Pod", namespace, bound["name"]))
+        if pod is None or pod["metadata"]["uid"] != bound["uid"]:
+            return _not_found("pods", bound["name"])
+        if ("ServiceAccount", namespace, name) not in self.objects:
+            return _not_found("serviceaccounts", name)
+        audiences = ",".join(request["spec"].get("audiences", ()))
+        return {**request, "status": {"token": f"token-{self.version()}-{name}-{audiences}"}}
 
     def _pod_patch(self, session: _Session, message: Body, namespace: str, name: str, content: Any) -> None:
         pod = self.objects.get(("Pod", namespace, name))

@@ -4,16 +4,25 @@ import asyncio
 import json
 import logging
 import sqlite3
+from dataclasses import replace
 
 import board_client
 import cbor2
 import frames
 import pytest
+from board_client import until
 from cloudhub_peer import job_message, user_message
 from memory_backend import device, model
 from world import LAMP, NODE, World
 
-from cloud_bridge.backends.base import BackendError, Key, NoObjectError, PodChange
+from cloud_bridge.backends.base import (
+    BackendError,
+    Key,
+    NoObjectError,
+    PodChange,
+    RefusedError,
+    TokenRequest,
+)
 from cloud_bridge.backends.cloudcore import backend as backend_module
 from cloud_bridge.backends.cloudcore import doubts, link, registration, reports, session
 from cloud_bridge.backends.cloudcore.backend import CloudCore
@@ -542,6 +551,40 @@ async def test_a_pod_and_what_it_refers_to_come_down_and_its_status_and_end_go_u
 
 
 POD_GONE = PodChange("u", {}, deleted=True)
+
+
+@scenario
+async def test_a_token_is_asked_of_cloudcore_as_an_edge_does(world):
+    backend, key = world.bridge.backend, Key("Pod", "default", "blink")
+    request = TokenRequest(key, "", "robot", "vault", 600)
+    with pytest.raises(BackendError, match="on no node"):
+        await backend.request_token(request)
+    async with world.bridge.board(SimulatedBoard()) as client:
+        await client.until(lambda: condition(world, "Ready"))
+        world.peer.apply(POD)
+        await client.until(lambda: backend.keys("Pod"))
+        request = replace(request, uid=backend.get(key)["metadata"]["uid"])
+        with pytest.raises(RefusedError, match='robot, says CloudCore: serviceaccounts "robot" not found'):
+            await backend.request_token(request)
+        world.peer.objects[("ServiceAccount", "default", "robot")] = {}
+        token = await backend.request_token(request)
+        assert (
+            token.seconds == 600
+            and token.text.endswith("robot-vault")
+            and token.text not in world.caplog.text
+        )
+        asked = world.received("query", "default/serviceaccounttoken/robot")[-1]["content"]
+        assert asked["kind"] == "TokenRequest" and asked["spec"] == {
+            "expirationSeconds": 600,
+            "audiences": ["vault"],
+            "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "blink", "uid": request.uid},
+        }
+        world.peer.mute = lambda resource: "serviceaccounttoken" in resource
+        with pytest.raises(BackendError, match="does not answer"):
+            await backend.request_token(request)
+    await until(lambda: not world.peer.sessions)
+    with pytest.raises(BackendError, match="no session"):
+        await backend.request_token(request)
 
 
 @scenario

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,12 +30,17 @@ CONTROLLERS = (
 UNRUNNABLE_S = float(os.environ.get("MOTELET_UNRUNNABLE_S", "5"))
 """How long a Deployment of an image that no board can run is watched; `make torture` takes a minute."""
 INVALID = "InvalidImageName"
+TOKENS = "authentication.k8s.io"
+MOUNTS = {"code": "/app", "conf": "/conf", "account": "/account"}
 LOOP = "import asyncio\nasync def main(context):\n    print('version', context.env.get('V'))\n"
 LOOP += "    while True:\n        await asyncio.sleep(1)\n"
 CONF = (
-    "import asyncio\nasync def main(context):\n    last = None\n    while True:\n"
-    "        text = context.open('/conf/text').read()\n        if text != last:\n"
-    "            last = text\n            print('now', text)\n        await asyncio.sleep_ms(50)\n"
+    "import asyncio\nasync def main(context):\n    last = None\n"
+    "    token = context.open('/account/token').read()\n    half = len(token) // 2\n    while True:\n"
+    "        text = context.open('/conf/text').read()\n        if text != last:\n            last = text\n"
+    "            part = token[:half] if text == 'one' else token[half:]\n"  # a log has no room for all of it
+    "            for at in range(0, len(part), 200):\n                print('token', part[at:at + 200])\n"
+    "            print('now', text)\n        await asyncio.sleep_ms(50)\n"
 )
 ON_BOARDS = {
     # The host name, because other tests have left Nodes behind.
@@ -104,6 +110,10 @@ class ClusterWorld(PodWorld):
         command += ["--control", str(self.folder / "control")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         return done.stdout
+
+    def said(self, name: str, text: str) -> str:
+        """Wait until the container's log has `text`; -> the log."""
+        return str(wait_for(text, lambda: text in (log := self.container_log(name)) and log))
 
 
 @pytest.fixture(scope="module")
@@ -176,19 +186,27 @@ def test_workloads_of_a_cluster_on_a_board(world: ClusterWorld) -> None:
     wait_for("all are gone", lambda: not world.pods("web"))
 
     # A DaemonSet for boards, and its ConfigMap changed.
-    mounts = [{"name": "code", "mountPath": "/app"}, {"name": "conf", "mountPath": "/conf"}]
+    mounts = [{"name": each, "mountPath": path} for each, path in MOUNTS.items()]
     daemon = template("conf", volumeMounts=mounts)
     daemon["spec"]["volumes"].append({"name": "conf", "configMap": {"name": "conf-settings"}})
+    source = {"serviceAccountToken": {"path": "token"}}
+    daemon["spec"]["volumes"].append({"name": "account", "projected": {"sources": [source]}})
     settings = config_map("conf-settings", text="one")
     settings["metadata"]["namespace"] = "default"
     world.kubectl_apply(code("conf", CONF), settings, workload("DaemonSet", "conf", daemon))
     name = world.up("conf", 1)[0]["metadata"]["name"]
-    wait_for("the first", lambda: "now one" in world.container_log(name))
+    said = world.said(name, "now one")
     settings["data"]["text"] = "two"
     world.kubectl_apply(settings)
-    wait_for("the second", lambda: "now two" in world.container_log(name))
+    said += world.said(name, "now two").partition("now one")[2]
     described = world.cluster.kubectl("describe", "pod", name)
     assert "Started container main" in described
+    # The token that it mounts is its own.
+    token = "".join(re.findall(r"^token (\S+)$", said, re.M))
+    review = {"apiVersion": f"{TOKENS}/v1", "kind": "TokenReview", "spec": {"token": token}}
+    found = world.cluster.request("POST", f"/apis/{TOKENS}/v1/tokenreviews", review)["status"]
+    assert found["authenticated"] and found["user"]["username"] == "system:serviceaccount:default:default"
+    assert found["user"]["extra"][f"{TOKENS.replace('.k8s', '.kubernetes')}/pod-name"] == [name]
     world.cluster.kubectl("delete", "daemonset/conf", "--wait=false")
     wait_for("it is gone", lambda: not world.pods("conf"))
 

@@ -53,13 +53,11 @@ def test_environment_arguments_and_volumes(world: PodWorld) -> None:
         },
         {"secret": {"name": "s", "items": [{"key": "password", "path": "token"}]}},
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
-        {"serviceAccountToken": {"path": "never", "expirationSeconds": 3607}},
     ]
     account = {
         "name": "kube-api-access-x",
         "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]},
     }
-    del projected[3]
     objects = pod(
         "env",
         source,
@@ -179,6 +177,15 @@ def test_what_a_board_cannot_run_stays_pending_and_says_so(world: PodWorld) -> N
     wait_for("the events", lambda: len(world.events("Failed")) >= 4)
     world.apply(config_map("not-there", x="1"))
     world.running("missing")
+
+
+def test_a_folder_of_yaml_makes_no_token(world: PodWorld) -> None:
+    sources = [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]
+    world.apply(*pod("token", LOOP, volumes=[{"name": "t", "projected": {"sources": sources}}]))
+    state = wait_for("waiting", lambda: world.container("token").get("state"))
+    assert state["waiting"]["reason"] == "CreateContainerConfigError"
+    assert "no service accounts" in state["waiting"]["message"]
+    wait_for("the event", lambda: world.events("no service accounts"))
 
 
 def test_init_containers_come_first(world: PodWorld) -> None:

@@ -21,8 +21,11 @@ from cloud_bridge.backends.kubernetes import access
 from cloud_bridge.backends.kubernetes.backend import Kubernetes
 from cloud_bridge.cloudhub.server import CloudHub
 from cloud_bridge.cloudhub.tls import context_of
+from cloud_bridge.controllers import Controllers
 from cloud_bridge.devicecontroller.controller import DeviceController
+from cloud_bridge.edgecontroller.controller import EdgeController
 from cloud_bridge.identity.identity import Identity
+from cloud_bridge.resources import Controller
 from motelet import protocol
 from motelet.tools.freeport import free_port
 from motelet.tools.kubernetes.cluster import Cluster
@@ -41,7 +44,7 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=established", "crd", "--all")
     cluster.kubectl("create", "namespace", "motelet")
     documents = list(yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text()))
-    bound = [_bound("motelet-bridge-device-profiles"), _bound("motelet-bridge-pods")]
+    bound = [_bound(f"motelet-bridge-{each}") for each in ("device-profiles", "pods", "tokens")]
     for each in documents:
         if each["kind"].endswith("Binding"):
             each["subjects"].append(SUBJECT)
@@ -143,7 +146,10 @@ def prop(name: str, kind: str = "INT", mode: str = "ReadWrite", **more: Any) -> 
 
 
 class Bridge:
-    """A bridge in this process, plain, so that a test may be any node. An asynchronous context manager."""
+    """A bridge in this process, plain, so that a test may be any node; with `pods` it has EdgeController too.
+
+    An asynchronous context manager.
+    """
 
     def __init__(
         self,
@@ -151,9 +157,11 @@ class Bridge:
         name: str = "bridge-a",
         writes: float = 0.0,
         identity: Identity | None = None,
+        pods: bool = False,
         **options: Any,
     ) -> None:
         self.identity = identity
+        self.with_pods = pods
         self.backend = Kubernetes(access.find(config(cluster, **options)), name, writes)
         self.failure: BaseException | None = None
 
@@ -164,10 +172,16 @@ class Bridge:
         context = None
         if self.identity is not None:
             context = context_of(await self.identity.server(SERVER_NAMES), self.identity.authority.der)
-        self.hub = CloudHub(self.controller, self.backend.nodes, context, self.identity)
+        parts: list[Any] = [self.backend, self.controller]
+        controller: Controller = self.controller
+        if self.with_pods:
+            pods = EdgeController(self.backend)
+            pods.start()
+            parts.append(pods)
+            controller = Controllers(self.controller, pods)
+        self.hub = CloudHub(controller, self.backend.nodes, context, self.identity)
         self.port = await self.hub.start("localhost", 0)
-        parts = (self.backend, self.controller, self.hub)
-        self._tasks = [asyncio.create_task(each.run()) for each in parts]
+        self._tasks = [asyncio.create_task(each.run()) for each in (*parts, self.hub)]
         return self
 
     async def __aexit__(self, *_: object) -> None:

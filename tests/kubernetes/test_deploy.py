@@ -20,6 +20,7 @@ VALUES = [
     ["replicas=1", "service.type=ClusterIP"],
     ["names={bridge.example.com,10.0.0.5}", "apiWrites=20", "image.tag=1"],
     ["podNamespaces={default,shop}", "deviceProfileNamespaces={default}", "service.annotations.a=b"],
+    ["serviceAccountTokenNamespaces={shop}"],
 ]
 
 
@@ -78,6 +79,10 @@ def test_the_chart_has_the_rights_of_the_other_way_and_the_definitions() -> None
         ("shop", "motelet-bridge-pods"),
         ("default", "motelet-bridge-device-profiles"),
     }
+    assert all(each["roleRef"]["name"] != "motelet-bridge-tokens" for each in bound)  # unless it is asked for
+    (tokens,) = [each for each in rendered(VALUES[4]) if each["metadata"]["name"] == "motelet-bridge-tokens"
+                 and each["kind"] == "RoleBinding"]  # fmt: skip
+    assert tokens["metadata"]["namespace"] == "shop" and tokens["roleRef"]["name"] == "motelet-bridge-tokens"
     assert helm("show", "crds", str(CHART)).count("kind: CustomResourceDefinition") == 3
 
 

@@ -22,7 +22,10 @@ from cloud_bridge.backends.base import (
     Key,
     NoObjectError,
     PodChange,
+    RefusedError,
     StatusChange,
+    Token,
+    TokenRequest,
 )
 from cloud_bridge.backends.status import merge
 from motelet.tools.simulate.ledger import Ledger
@@ -223,6 +226,9 @@ class View:
 
     async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
         return await self._write_each(changes, self._cloud.write_pod)
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        raise RefusedError("no pod of this world asks for a token")
 
     async def write_status(self, changes: Mapping[Key, StatusChange]) -> Mapping[Key, Exception]:
         return await self._write_each(changes, self._cloud.write)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from cloud_bridge.backends import nodebody
+from cloud_bridge.backends import nodebody, tokenrequest
 from cloud_bridge.backends.base import (
     DEVICE,
     POD,
@@ -27,16 +27,20 @@ from cloud_bridge.backends.base import (
     Nodes,
     NoObjectError,
     PodChange,
+    RefusedError,
     StatusChange,
+    Token,
+    TokenRequest,
 )
 from cloud_bridge.backends.cloudcore import mirror
 from cloud_bridge.backends.cloudcore.access import Access
 from cloud_bridge.backends.cloudcore.link import Link
-from cloud_bridge.backends.cloudcore.message import Message, split
+from cloud_bridge.backends.cloudcore.message import Message, error_of, split
 from cloud_bridge.backends.cloudcore.mirror import Mirror, Statement
 from cloud_bridge.backends.cloudcore.node import EdgeNode, epoch_ms
 from cloud_bridge.backends.cloudcore.objects import Change, key_of, resource_of
 from cloud_bridge.backends.cloudcore.rules import Rules, TopicError
+from cloud_bridge.backends.cloudcore.session import UNANSWERED
 from cloud_bridge.backends.cloudcore.union import Union
 from cloud_bridge.logs import Log
 from cloud_bridge.names import is_subdomain
@@ -210,6 +214,21 @@ class CloudCore:
         for node, namespaces in pods.items():
             self._edge(node).want([resource_of(each) for each in referred if each.namespace in namespaces])
             self._kick(node)
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        """Ask CloudCore for it, as EdgeCore does: by a query of its service account's token."""
+        node = self._owner(request.pod)
+        if node is None:
+            raise BackendError(f"{request.pod} is on no node")
+        resource = f"{request.pod.namespace}/serviceaccounttoken/{request.account}"
+        asked = self._edge(node).query(resource, tokenrequest.body(request))
+        self._kick(node)
+        answer = await asked
+        if answer is UNANSWERED:
+            raise BackendError("CloudCore does not answer")
+        if error := error_of(answer):
+            raise RefusedError(f"no token of service account {request.account}, says CloudCore: {error}")
+        return tokenrequest.token_of(answer)
 
     async def write_events(self, events: Sequence[EdgeEvent]) -> None:
         """Keep the events until they have gone up. Raises BackendError, and then keeps none of them."""

@@ -244,6 +244,19 @@ class EdgeNode:
         """Its pods refer to these: what the mirror does not have is asked for, now and then."""
         self._wanted = {each: self._wanted.get(each, 0.0) for each in resources}
 
+    def query(self, resource: str, content: Any) -> asyncio.Future[Any]:
+        """Ask for what is in no mirror; -> the answer, perhaps UNANSWERED. BackendError without a session."""
+        if self._session is None or self._registration is None or not self._registration.ready:
+            raise BackendError(f"node {self.name} has no session with CloudHub")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def answered(content: Any) -> None:
+            if not answer.done():
+                answer.set_result(content)
+
+        self._session.ask(QUERY, resource, content, answered)
+        return answer
+
     def published(self) -> None:
         """There is a new message of the edge on disk."""
         self._events_wait = True

@@ -16,6 +16,8 @@ from cloud_bridge.backends.base import (
     NoObjectError,
     PodChange,
     StatusChange,
+    Token,
+    TokenRequest,
 )
 from cloud_bridge.backends.kubernetes.access import Access
 from cloud_bridge.backends.kubernetes.api import Api, ApiError
@@ -124,6 +126,10 @@ class Kubernetes:
     async def write_pods(self, changes: Mapping[Key, PodChange]) -> Mapping[Key, Exception]:
         """See `base.Backend`."""
         return await _each(changes, self._pods.write)
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        """See `base.Backend`."""
+        return await self._pods.request_token(request)
 
     def complain(self, key: Key, errors: Sequence[FieldError]) -> None:
         """See `base.Backend`. It is told by an event, and of a Device in its DeviceStatus' extensions too."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from cloud_bridge.backends import podstatus
+from cloud_bridge.backends import podstatus, tokenrequest
 from cloud_bridge.backends.base import (
     CONFIG_MAP,
     POD,
@@ -20,6 +20,9 @@ from cloud_bridge.backends.base import (
     LostError,
     NoObjectError,
     PodChange,
+    RefusedError,
+    Token,
+    TokenRequest,
 )
 from cloud_bridge.backends.kubernetes.api import MERGE, Api, ApiError
 from cloud_bridge.backends.kubernetes.informer import Informer, Name, Object
@@ -31,6 +34,8 @@ PLURALS = {CONFIG_MAP: "configmaps", SECRET: "secrets"}
 CONFLICTS_MAX = 5
 REFERRED_MAX = 4096
 """ConfigMaps and Secrets that are watched at a time."""
+_TOKEN_REFUSALS = (400, 403, 404, 409, 422)
+_TOKEN_HINT = " (motelet-bridge-tokens is not bound in the namespace: cloud_bridge/deploy/README.md)"
 
 _log = Log("kubernetes")
 
@@ -122,6 +127,20 @@ class Pods:
                 if error.code != 409:
                     raise
         raise ApiError(409, f"{key}: somebody else writes its status all the time")
+
+    async def request_token(self, request: TokenRequest) -> Token:
+        """See `base.Backend`."""
+        accounts = f"/api/v1/namespaces/{request.pod.namespace}/serviceaccounts"
+        try:
+            answer = await self._api.request(
+                "POST", f"{accounts}/{request.account}/token", tokenrequest.body(request)
+            )
+        except ApiError as error:
+            if error.code not in _TOKEN_REFUSALS:
+                raise
+            hint = _TOKEN_HINT if error.code == 403 else ""
+            raise RefusedError(f"no token of service account {request.account}: {error}{hint}") from error
+        return tokenrequest.token_of(answer)
 
     async def _patch(self, path: str, pod: Mapping[str, Any], change: PodChange) -> None:
         stored = pod.get("status") or {}
