@@ -51,22 +51,32 @@ class Host:
     def __init__(self, loop):
         self.loop = loop
         self.map = {self: None}  # by stream; asyncio ends when it is empty, and the loop never is
-        self._stopped = asyncio.Event()
-        self._kept = None
+        self._task = self._kept = None
         self.next = None  # function: of the asyncio task that runs next, of None when asyncio waits
 
     def run(self):
         """Run the loop and whatever asyncio tasks there are, until `loop.stop()`.
 
-        Tasks that asyncio still has then stay where they are.
+        Tasks that asyncio still has then stay where they are. After a MemoryError everything does, and
+        `run` is to be called again.
         """
         self.loop.running = True
-        self._stopped.clear()
-        self.attach()
+        core.cur_task = None  # whose the task of `_main` would be
+        if self._kept is None:
+            self.attach()
         try:
-            asyncio.run(self._stopped.wait())
-        finally:
+            asyncio.run(self._main())
+        except MemoryError:
+            raise
+        except BaseException:
             self.detach()
+            raise
+        self.detach()
+
+    def _main(self):
+        self._task = core.cur_task
+        while self.loop.running:
+            yield
 
     def attach(self):
         """Take the place of asyncio's queue: the loop is stepped by whoever runs asyncio, a REPL for example.
@@ -86,6 +96,7 @@ class Host:
                 self.loop.unwatch(stream)
         self.map = {self: None}
         core._io_queue, core.IOQueue, core.new_event_loop = self._kept
+        self._kept = None
         asyncio.new_event_loop = core.new_event_loop
 
     def _again(self):
@@ -111,7 +122,7 @@ class Host:
 
     def remove(self, task):
         """Forget `task`, which is being cancelled."""
-        for stream in list(self.map):
+        for stream in self.map:
             waiter = self.map[stream]
             if waiter is not None and (waiter.reader is task or waiter.writer is task):
                 if waiter.reader is task:
@@ -119,6 +130,7 @@ class Host:
                 if waiter.writer is task:
                     waiter.writer = None
                 waiter.renew()
+                return  # a task waits for one stream, and the map is another now
 
     def wait_io_event(self, dt):
         """Step the loop, waiting at most `dt` ms; -1: until asyncio has something to run."""
@@ -139,8 +151,9 @@ class Host:
             self.next(core._task_queue.peek())
 
     def _step(self, dt):
-        if not self.loop.running and not self._stopped.is_set():
-            self._stopped.set()  # readies the task that run() waits for
+        if not self.loop.running and self._task is not None:
+            core._task_queue.push(self._task)  # asyncio ends with it
+            self._task = None
             dt = 0
         self.loop.step(dt)
 

@@ -25,6 +25,23 @@ _KILLED = const(137)
 _ROOM = const(4096)  # bytes in one piece, which the gateway may need at any time: a page of the log, a module
 
 
+class Held:
+    """The coroutine of a task. When its application ends it is let go of, with all that it keeps.
+
+    Of itself asyncio would keep it: in its loop until another task has run, in `_exc_context`, and where its
+    queue leaves the tasks that were linked to others.
+    """
+
+    def __init__(self, coro):
+        self.coro = coro
+
+    def send(self, value):
+        return self.coro.send(value)
+
+    def throw(self, error):
+        return self.coro.throw(error)
+
+
 class App:
     """A running application: `tasks` are its asyncio tasks, the first that of `main`."""
 
@@ -47,7 +64,6 @@ class Apps:
         self.slots = [None] * 16
         self._mark = mark
         self._running = None
-        self._freeing = False
         self._last = None
         self._turns = self._weight = 0
         vfs.mount(borrow("edged.files").Files(self, edged.store), _ROOT)
@@ -67,7 +83,7 @@ class Apps:
                 self.services.ended(app)
         slot = self.slots.index(None)
         app = container.run = self.slots[slot] = App(container, slot)
-        app.tasks.append(self._create_task(self._run(app, spec)))
+        self._spawn(app, self._run(app, spec))
 
     def stop(self, container):
         """Cancel it."""
@@ -80,13 +96,10 @@ class Apps:
     def call(self, container, command, done):
         """Call a function of the application, command[0] with the rest; `done(good)` says what came of it."""
         app = container.run
-        task = self._create_task(borrow("edged.program").call(self, app, command, done))
-        app.tasks.append(task)
+        self._spawn(app, borrow("edged.program").call(self, app, command, done))
 
     def shed(self):
         """Memory has run out: end the application that grew the most of late."""
-        if self._freeing:
-            return  # one was ended, and asyncio has still to let go of it
         worst = None
         for app in self.slots:
             if app is not None and (worst is None or app.grown > worst.grown):
@@ -97,15 +110,7 @@ class Apps:
             if last is not None and last in self.slots and gc.mem_alloc() - self._weight > worst.grown:
                 worst = last
             self._finish(worst, _KILLED, "OOMKilled", "the board ran out of memory, and it grew the most")
-        try:
-            # asyncio holds the task that it ran last, with all that is to be freed, until it runs one more.
-            self._create_task(self._freed())
-            self._freeing = True
-        except MemoryError:
-            pass  # whoever runs short next tries again
-
-    async def _freed(self):
-        self._freeing = False
+            gc.collect()
 
     async def _run(self, app, spec):
         code, reason, message = 0, "Completed", ""
@@ -132,8 +137,6 @@ class Apps:
                 self.services.log(app.container, message)
             except MemoryError:
                 message = type(error).__name__
-        # asyncio holds this task until it runs another, and this what it has here.
-        program = main = context = None
         self._finish(app, code, reason, message)
 
     def _finish(self, app, code, reason, message):
@@ -146,6 +149,7 @@ class Apps:
             if task is not current and not task.done():
                 task.cancel()
                 core._task_queue.remove(task)
+            task.coro.coro = None
         app.tasks.clear()
         app.module = None
         self.edged.exited(app.container, code, reason, message)
@@ -176,11 +180,25 @@ class Apps:
         app = self.owner(core.cur_task)
         if app is None:
             return self._create_task(coro)
-        app.tasks = [each for each in app.tasks if not each.done() or each is core.cur_task]
-        if len(app.tasks) >= _TASKS_MAX:
+        left = []
+        for task in app.tasks:
+            if task.done() and task is not core.cur_task:
+                task.coro.coro = None
+            else:
+                left.append(task)
+        app.tasks = left
+        if len(left) >= _TASKS_MAX:
             raise RuntimeError("more than %d tasks" % _TASKS_MAX)
-        task = self._create_task(coro)
-        app.tasks.append(task)
+        return self._spawn(app, coro)
+
+    def _spawn(self, app, coro):
+        tasks = app.tasks
+        tasks.append(None)  # first what may fail: who is in no list is not ended
+        try:
+            task = tasks[-1] = self._create_task(Held(coro))
+        finally:
+            if tasks[-1] is None:
+                tasks.pop()
         return task
 
     def next(self, task):

@@ -25,6 +25,7 @@ def load(spec, root):
         del sys.path[: len(paths)]
         for each in list(sys.modules):
             if each not in before and getattr(sys.modules[each], "__file__", "").startswith(root):
+                sys.modules[each] = None  # a deleted entry keeps its value
                 del sys.modules[each]
     return module, getattr(module, function or "main")
 
