@@ -14,6 +14,8 @@ from struct import pack_into, unpack_from
 
 from micropython import const
 
+from motelet import borrow
+
 # Containers within containers that `value` goes down to.
 DEPTH_MAX = const(8)
 # Entries of one array or one map.
@@ -40,9 +42,13 @@ def _fail(text, at):
 class Writer:
     """Encodes into `buf` (bytearray or writable memoryview). `.n`, to be set at will, is where items go on.
 
+    `link`, None unless it is set, is a websocket.Client whose `tx` is `buf`: both grow when need be.
+
     Every method raises CborError when the item does not fit; `.n` may then lie behind its head. Integers,
     floats, constants and whole bytes objects are written without an allocation.
     """
+
+    link = None
 
     def __init__(self, buf):
         # A memoryview refuses an assignment that would change its size, where a bytearray would shrink.
@@ -53,7 +59,7 @@ class Writer:
     def _take(self, size):
         at = self.n
         if size > len(self.buf) - at:
-            _fail("no room for %d bytes" % size, at)
+            borrow("cborroom").make(self, size)
         self.n = at + size
         return at
 

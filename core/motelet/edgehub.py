@@ -23,7 +23,7 @@ from motelet.websocket import CLOSE, MESSAGE, NEED_MORE, OPEN, PAYLOAD, PING, Cl
 MESSAGE_MAX = const(1280)  # bytes: announced in HELLO; a chunk of a blob and what is around it
 WINDOW = const(8)  # messages that may wait for an acknowledgement, either way
 _TURN_MS = const(50)  # after which other tasks come first
-_TX_SIZE = const(1280)  # bytes: a page of HAVE, an upload, or a report of the largest value
+_TX_SIZE = const(384)  # bytes: the request for a link, NODE; what is larger takes more (cborroom)
 
 
 class EdgeHub:
@@ -52,6 +52,7 @@ class EdgeHub:
         self.context = context
         self._ws = Client(MESSAGE_MAX, _TX_SIZE)
         self._writer = Writer(self._ws.tx)
+        self._writer.link = self._ws
         self._reader = Reader()
         self._mask = bytearray(4)
         self._window = [None] * WINDOW  # by sequence number: the item that waits for its acknowledgement

@@ -15,7 +15,7 @@ from motelet.loop import READ, WRITE
 from motelet.websocket import CLOSE, MESSAGE, WebSocketError
 
 _CHUNK = const(1024)  # bytes of a blob in a message: with what is around it, it has room in the buffer
-_HAVE_ROOM = const(520)  # bytes: the longest entry of HAVE, a resource and a version
+_HAVE_ROOM = const(160)  # bytes: what most entries of HAVE need, a resource and a version
 _BACK_OFF_MIN_MS = const(1000)  # the first try after a loss comes within 0.5 to 1 s
 _BACK_OFF_MAX_MS = const(60000)
 _OPEN_MS = const(30000)  # connect, TLS and upgrade together; a chip takes seconds for TLS
@@ -46,7 +46,8 @@ def dial(hub):
         ws, name, config.get("path", protocol.PATH), key, protocol.SUBPROTOCOL
     )
     if len(request) > len(ws.tx):
-        raise ValueError("the bridge's name and path are too long")
+        hub._writer.n = 0
+        borrow("cborroom").make(hub._writer, len(request))
     ws.off = 0
     ws.len = len(request)
     ws.tx[: ws.len] = request
@@ -150,7 +151,7 @@ def hello(hub, message_max):
 
 
 def say_have(hub):
-    """One page of the list of what is held, as many entries as fit the buffer; a CSR goes first."""
+    """One page of the list of what is held, about as many entries as fit the buffer; a CSR goes first."""
     if hub.csr is not None:
         hub._begin(protocol.CSR, 2).value(hub.csr)
         hub.csr = None

@@ -174,6 +174,7 @@ class Packets:
     def flush(self, stream):
         """Write what waits; -> True when bytes went out. OSError from the stream."""
         if self._filled == self._sent:
+            self._tx = self._small_tx
             return False
         count = stream.write(self._tx, self._sent, self._filled - self._sent) or 0
         self._sent += count

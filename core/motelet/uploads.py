@@ -9,7 +9,7 @@ from motelet.kvlog import StoreError
 
 PREFIX = ".hub/q/"
 UPLOADS_MAX = 64  # messages
-UPLOAD_SIZE_MAX = 1024  # bytes of a payload: EVENT has to fit EdgeHub's buffer
+UPLOAD_SIZE_MAX = 1024  # bytes of a payload: EVENT has to fit the link's buffer (cborroom)
 
 
 class Uploads:

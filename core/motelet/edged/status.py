@@ -1,7 +1,7 @@
 """The status of a pod, for the cloud: POD of protocol.cddl. Borrowed."""
 
 from motelet import protocol
-from motelet.cbor import BYTES, CborError, Writer
+from motelet.cbor import CborError, Writer
 from motelet.websocket import MESSAGE
 
 _SIZE_MAX = 1024  # bytes of a status; what does not fit loses its messages
@@ -18,9 +18,7 @@ def say(pod, hub):
                 raise
     writer = hub._begin(protocol.POD, 4, pod)
     writer.value(pod.resource)
-    writer.head(BYTES, len(body))
-    writer.buf[writer.n : writer.n + len(body)] = body
-    writer.n += len(body)
+    writer.value(body)
     pod.dirty = False
     pod.sent = True
     hub._frame(MESSAGE)
