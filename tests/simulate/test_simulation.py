@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from motelet.tools.simulate.command import outcomes, replay
-from motelet.tools.simulate.simulation import Scale
+from motelet.tools.simulate.simulation import Scale, Simulation
+from motelet.tools.simulate.worlds import run_world
 
 SEEDS = 20
 
@@ -18,6 +19,21 @@ def test_every_promise_is_kept():
     with outcomes(range(SEEDS), scale, 2) as found:
         failures = [f"{replay(each.seed, scale)}: {each.failure}" for each in found if each.failure]
     assert failures == []
+
+
+def test_a_seed_does_the_same_alone_as_among_others():
+    scale = Scale(minutes=4, gateways=4, devices=4, fault_every=20)
+    seeds = range(8, 12)  # of two worlds
+    with outcomes(seeds, scale, 2) as found:
+        among_others = sorted(found, key=lambda each: each.seed)
+    assert among_others == [Simulation(seed, scale).run() for seed in seeds]
+    assert all(each.failure is None and each.faults for each in among_others)
+
+
+def test_a_seed_whose_process_dies_is_named(monkeypatch):
+    monkeypatch.setattr(Simulation, "go_on", lambda *_: os._exit(3))
+    with pytest.raises(RuntimeError, match="seed 11: its process ended with 3"):
+        run_world([11], Scale(minutes=1, gateways=1, devices=1))
 
 
 def test_the_same_seed_gives_the_same_trace(tmp_path):

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from motelet.tools.bench.figures import Figure, append
 from motelet.tools.simulate.seams import everywhere
 from motelet.tools.simulate.simulation import Outcome, Scale, Simulation
+from motelet.tools.simulate.worlds import by_world, run_world
 
 DEFAULT = Scale()
 SHOWN_MAX = 600
@@ -79,12 +81,14 @@ def run(args: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def outcomes(seeds: Iterable[int], scale: Scale, processes: int) -> Iterator[Iterable[Outcome]]:
     """The outcome of each seed, as they come."""
-    simulate = partial(_simulate, scale=scale)
-    if processes < 2 or len(list(seeds)) == 1:
-        yield map(simulate, seeds)
+    simulate = partial(run_world, scale=scale)
+    worlds = by_world(seeds)
+    if len(worlds) == 1 and len(worlds[0]) == 1:
+        yield [Simulation(worlds[0][0], scale).run()]
         return
+    # Processes of their own even if it is one: what forks itself has no threads.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield pool.imap_unordered(simulate, seeds)
+        yield chain.from_iterable(pool.imap_unordered(simulate, worlds))
 
 
 def report(found: Iterable[Outcome], scale: Scale, started: float, output: Path | None) -> int:
@@ -109,10 +113,6 @@ def _seams() -> int:
         print(each[:SHOWN_MAX])
     print(f"{len(found)} errors, {len(failures)} failures")
     return 1 if failures else 0
-
-
-def _simulate(seed: int, scale: Scale) -> Outcome:
-    return Simulation(seed, scale).run()
 
 
 def _told(outcome: Outcome, scale: Scale) -> Outcome:

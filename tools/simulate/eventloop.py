@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from motelet.tools.simulate.schedule import SECOND, Schedule
+from motelet.tools.simulate.schedule import SECOND, SHARED, Schedule
 
 
 class VirtualServer:
@@ -43,21 +44,37 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self._schedule = schedule
-        self._selector = self  # BaseEventLoop waits in `_selector.select`
+        self._ready: deque[asyncio.Handle]
 
     def time(self) -> float:
         """Virtual seconds."""
         return self._schedule.now / SECOND
 
-    def select(self, timeout: float | None) -> tuple[()]:
-        """Run the schedule until a callback of asyncio is ready, at most `timeout` seconds."""
-        schedule = self._schedule
-        until = None if timeout is None else schedule.now + math.ceil(timeout * SECOND)
-        schedule.run(until, cast(Any, self)._ready)
-        return ()
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        """A timer is an event of the schedule, which has a heap of its own."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._schedule.at(math.ceil(when * SECOND), SHARED, self._ready.append, timer)
+        return timer
 
-    def _process_events(self, event_list: tuple[()]) -> None:
-        """There are none: the schedule calls protocols itself."""
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        """Without looking whether it may be called, which is looked at outside of simulations."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def _run_once(self) -> None:
+        """What BaseEventLoop repeats: run what is ready, after the schedule until something is."""
+        ready = self._ready
+        if not ready:
+            self._schedule.run(None, ready)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def _write_to_self(self) -> None:
         """Nothing to be woken from: there is one thread."""

@@ -55,8 +55,7 @@ class Unit:
         start, word = _PAIR.unpack_from(body)
         if function in (3, 4) and 0 < word <= REGISTERS - start:
             registers = self.holding if function == 3 else self.inputs
-            data = b"".join(each.to_bytes(2, "big") for each in registers[start : start + word])
-            return bytes((function, len(data))) + data
+            return struct.pack(f">BB{word}H", function, 2 * word, *registers[start : start + word])
         if function == 6 and start < REGISTERS:
             self._write(start, word)
             return bytes((function,)) + body[:4]

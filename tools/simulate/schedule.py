@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections.abc import Callable, Collection
+from heapq import heappop, heappush
 from typing import Any
 
 MS = 1000  # microseconds
@@ -32,7 +32,7 @@ class Schedule:
         """Have `callback(*args)` called at `time`, or now if that is over."""
         self._made += 1
         time = max(time, self.now)
-        heapq.heappush(self._heap, (time, actor, self._made, callback, args))
+        heappush(self._heap, (time, actor, self._made, callback, args))
 
     def run(self, until: int | None, ready: Collection[object]) -> None:
         """Run events until something is `ready`, or none is left before `until`: then it is `until` now.
@@ -49,5 +49,5 @@ class Schedule:
                     raise RuntimeError("nothing will ever happen again")
                 self.now = max(self.now, until)
                 return
-            self.now, _, _, callback, args = heapq.heappop(heap)
+            self.now, _, _, callback, args = heappop(heap)
             callback(*args)

@@ -1,8 +1,17 @@
-"""One simulation: everything put together, run with faults, left alone, and looked at."""
+"""One simulation: everything put together, run with faults, left alone, and looked at.
+
+It begins when every board has all of its devices and everything is right. Getting there takes a third of the
+time of a whole run and meets no fault, so `WORLD` seeds, one after the other, share a *world*: what is drawn
+until then is drawn from the world's number, and what is drawn afterwards from the seed. A world is started
+once and then forked (`motelet.tools.simulate.worlds`); a seed that is run by itself starts its world and goes
+on in it, and does the same. What boards meet with an empty flash they meet with a full one again at each
+power cut, and what a bridge meets that sees everything for the first time at each of its restarts.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -29,6 +38,8 @@ from motelet.uploads import UPLOADS_MAX
 SETTLE_MAX = 10
 """Minutes within which everything has to be right again when the faults have stopped."""
 LOOK_EVERY = 10 * SECOND
+WORLD = 10
+"""Seeds that begin in the same world."""
 GROWTH = 2500
 GROWTH_PER_GATEWAY = 150
 GROWTH_PER_MINUTE = 80
@@ -79,6 +90,8 @@ class Simulation:
         self.seed = seed
         self.scale = scale
         self._trace = trace
+        self._drawn: dict[str, random.Random] = {}
+        self._drawn_from = f"world {seed // WORLD}"
         self.schedule = Schedule()
         self.ledger = Ledger(self.schedule)
         self.cloud = Cloud(self.schedule, self.ledger, self._rng("cloud"))
@@ -99,13 +112,62 @@ class Simulation:
             for number in range(scale.gateways)
         ]
         self._by_name = {board.name: board for board in self.boards}
+        self.workload = Workload(
+            self.schedule, self.ledger, self.cloud, self.boards, scale.devices, self._rng("users")
+        )
         self.faults: Faults | None = None
         self.growth = 0
         """Blocks of memory that are in use at the end and were not when all was right for the first time."""
+        self._blocks = 0
+        self._wrong_last: tuple[str, ...] = ()
+        """The device that was not right at the last look, and is looked at first at the next."""
+        self._loop = VirtualLoop(self.schedule)
+        self._loop.set_exception_handler(self._unhandled)
         self._running = True
 
     def run(self) -> Outcome:
-        """Run it; never raises for a broken promise."""
+        """Start the world and go on in it; never raises for a broken promise."""
+        with self.started() as failure:
+            return Outcome(self.seed, failure, 0) if failure else self.go_on(self.seed)
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[str | None]:
+        """Have the world as it is when everything is right -> the promise that was broken on the way."""
+        failure = None
+        with self._heard(), _uncollected():
+            try:
+                self._loop.run_until_complete(self._start())
+            except InvariantError as error:
+                failure = str(error)
+            try:
+                yield failure
+            finally:
+                self._running = False
+                self.ledger.over = True
+                self.schedule.failure = None
+                self._loop.run_until_complete(self._end())
+                self._loop.close()
+
+    def go_on(self, seed: int) -> Outcome:
+        """Run `seed`, one of the world's, in the world that was started. Once."""
+        self.seed = seed
+        self._drawn_from = f"{seed}"
+        for what, rng in self._drawn.items():
+            rng.seed(f"{seed} {what}")
+        outcome = Outcome(seed, None, 0)
+        try:
+            outcome.settled_seconds = self._loop.run_until_complete(self._main()) / SECOND
+        except InvariantError as error:
+            outcome.failure = str(error)
+        outcome.virtual_seconds = self.schedule.now / SECOND
+        outcome.faults = self.faults.count if self.faults else 0
+        outcome.device_writes = self.ledger.device_writes
+        outcome.acknowledged = self.ledger.acknowledged
+        return outcome
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Hear what bridges log, and nobody else."""
         handler = _Bridges(self)
         loggers = [logging.getLogger(name) for name in ("cloud_bridge", "websockets", "asyncio")]
         before = [(each.level, each.propagate) for each in loggers]
@@ -113,44 +175,27 @@ class Simulation:
             logger.addHandler(handler)
             logger.propagate = False
             logger.setLevel(logging.INFO if logger.name == "cloud_bridge" else logging.ERROR)
-        outcome = Outcome(self.seed, None, 0)
-        loop = VirtualLoop(self.schedule)
-        loop.set_exception_handler(self._unhandled)
-        gc.disable()
-        gc.freeze()  # what is there already is not looked through again and again
+        source, logging._srcfile = logging._srcfile, None  # nobody reads from which line a record is
         try:
-            outcome.settled_seconds = loop.run_until_complete(self._main()) / SECOND
-        except InvariantError as error:
-            outcome.failure = str(error)
+            yield
         finally:
-            self._running = False
-            self.ledger.over = True
-            self.schedule.failure = None
-            loop.run_until_complete(self._end())
-            loop.close()
-            gc.unfreeze()
-            gc.enable()
+            logging._srcfile = source
             for logger, (level, propagate) in zip(loggers, before, strict=True):
                 logger.removeHandler(handler)
                 logger.setLevel(level)
                 logger.propagate = propagate
-        outcome.virtual_seconds = self.schedule.now / SECOND
-        outcome.faults = self.faults.count if self.faults else 0
-        outcome.device_writes = self.ledger.device_writes
-        outcome.acknowledged = self.ledger.acknowledged
-        return outcome
 
-    async def _main(self) -> int:
-        """-> how long it took to settle, in microseconds."""
-        workload = Workload(
-            self.schedule, self.ledger, self.cloud, self.boards, self.scale.devices, self._rng("users")
-        )
+    async def _start(self) -> None:
+        """Return when everything is right for the first time."""
         await self.bridge.start()
         for board in self.boards:
             board.power_on()
-        await self._settled(workload)
-        blocks = _blocks()
-        workload.start()
+        await self._settled()
+        self._blocks = _blocks()
+
+    async def _main(self) -> int:
+        """-> how long it took to settle, in microseconds."""
+        self.workload.start()
         if self.scale.fault_every:
             every = round(self.scale.fault_every * SECOND)
             self.faults = Faults(
@@ -159,22 +204,22 @@ class Simulation:
         await asyncio.sleep(self.scale.minutes * 60)
         if self.faults:
             self.faults.stop()
-        workload.stop()
+        self.workload.stop()
         self.say("simulation", "no more faults")
-        took = await self._settled(workload)
+        took = await self._settled()
         for board in self.boards:
             board.check_held()
-        self.growth = _blocks() - blocks
+        self.growth = _blocks() - self._blocks
         limit = GROWTH + GROWTH_PER_GATEWAY * self.scale.gateways + GROWTH_PER_MINUTE * self.scale.minutes
         if self.growth > limit and not self.ledger.failing_tasks:
             self.ledger.fail(f"{self.growth} more blocks of memory than at the start, at most {limit:.0f}")
         await asyncio.sleep(0.001)
         return took
 
-    async def _settled(self, workload: Workload) -> int:
+    async def _settled(self) -> int:
         """Return when everything is right -> how long that took, in microseconds."""
         began = self.schedule.now
-        while (wrong := next(self._wrong(workload), None)) is not None:
+        while (wrong := next(self._wrong(), None)) is not None:
             if self.schedule.now - began > SETTLE_MAX * MINUTE:
                 self.ledger.fail(f"{SETTLE_MAX} minutes after the last fault: {wrong}")
             await asyncio.sleep(LOOK_EVERY / SECOND)
@@ -251,7 +296,7 @@ class Simulation:
     def _unbounded(self, board: Board, what: str, count: int, limit: int) -> None:
         self.ledger.fail(f"{board.name}: {count} {what}, at most {limit}")
 
-    def _wrong(self, workload: Workload) -> Iterator[str]:
+    def _wrong(self) -> Iterator[str]:
         """What is not as it should be when all is quiet."""
         for board in self.boards:
             if board.gateway is None or not board.gateway.edgehub.synced:
@@ -260,9 +305,12 @@ class Simulation:
         if hub is None or hub.nodes != sorted(self._by_name):
             yield "not every board has a session"
             return
-        for name, body in workload.bodies.items():
-            yield from self._wrong_device(name, body, name in workload.spoiled)
-        yield from workload.pods.wrong()
+        bodies = self.workload.bodies
+        for name in (*self._wrong_last, *bodies):
+            for wrong in self._wrong_device(name, bodies[name], name in self.workload.spoiled):
+                self._wrong_last = (name,)
+                yield wrong
+        yield from self.workload.pods.wrong()
         for board in self.boards:
             if board.gateway.edgehub.uploads is not None and len(board.gateway.edgehub.uploads):
                 yield f"{board.name}: events wait"
@@ -300,7 +348,21 @@ class Simulation:
             yield f"{name}: setpoint {wanted} is desired, its twin {twins['setpoint']}"
 
     def _rng(self, what: str) -> random.Random:
-        return random.Random(f"{self.seed} {what}")
+        """The chance of one part; what is there when a run begins is seeded anew."""
+        rng = self._drawn[what] = random.Random(f"{self._drawn_from} {what}")
+        return rng
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Have memory looked through only when it is asked for, and what is there already not at all."""
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def _blocks() -> int:
