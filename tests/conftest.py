@@ -21,6 +21,7 @@ settings.load_profile("motelet")
 TOGETHER = {
     "tests/kubernetes/": "kubernetes",
     "tests/edged/test_kubernetes.py": "kubernetes",
+    "tests/edged/test_killed.py": "kubernetes",
     "tests/tools/bench/": "bench",
 }
 """The beginning of a test's name to the group it belongs to; other files are a group each."""

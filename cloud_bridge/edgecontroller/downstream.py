@@ -31,6 +31,7 @@ VERSION_DIGITS = 16
 SOURCES = 0
 """What a gateway says in the place of `mpy` whose applications run on CPython."""
 FINISHED = ("Succeeded", "Failed")
+GRACE = "deletionGracePeriodSeconds"
 
 _log = Log("edgecontroller")
 
@@ -182,13 +183,13 @@ class Downstream:
     def _renew(self, nodes: set[str]) -> None:
         for node in sorted(nodes):
             before = self._plans.pop(node, None)
-            plan = self._make(node)
+            plan = self._make(node, before)
             if before is None or (before.items, before.kept) != (plan.items, plan.kept):
                 for listener in self._listeners:
                     listener(node)
             self._told(node)
 
-    def _make(self, node: str) -> Plan:
+    def _make(self, node: str, before: Plan | None = None) -> Plan:
         plan = Plan()
         board = self._boards.get(node)
         files: defaultdict[Key, set[str]] = defaultdict(set)
@@ -198,7 +199,7 @@ class Downstream:
             if pod is None:
                 continue
             if effective.deleted(pod):
-                plan.items[effective.resource(key)] = _encode(effective.leaving(pod))
+                self._leave(plan, key, pod, board, before)
             elif board is None or phase_of(pod) in FINISHED:
                 # What a board that is not here holds is not known, and what has finished is not sent again.
                 self._keep(plan, key, pod)
@@ -225,7 +226,7 @@ class Downstream:
             if others and key.namespace not in others and not board.any_namespace:
                 text = f"the pods of a board are of one namespace, on this one {min(others)}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text)
-            draft = effective.draft(pod, self._lookup, self._packages.get, board.mpy == SOURCES)
+            draft = self._drafted(pod, board)
             self.tokens.want(key, node_of(pod), phase_of(pod) in ("", "Pending"), draft.tokens)
             drafts[key] = draft
         except UnrunnableError as error:
@@ -234,6 +235,28 @@ class Downstream:
         except PendingError:
             self._pending.add(str(pod["spec"]["nodeName"]))
             self._keep(plan, key, pod)
+
+    def _leave(self, plan: Plan, key: Key, pod: Body, board: Board | None, before: Plan | None) -> None:
+        """A pod that is to go stays as it is for its grace period, with what the board holds for it.
+
+        Even where the ConfigMaps that it has mounted are gone already, as far as it is known what it was.
+        """
+        ends = effective.leaving(pod)
+        known = before.items.get(effective.resource(key)) if before is not None else None
+        try:
+            was: Mapping[str, Any] = {}
+            if known is not None:
+                was = cbor2.loads(known.data)
+            elif board is not None:
+                was = _with_digests(self._drafted(pod, board).content)
+            content = _encode({**ends, **was, GRACE: ends[GRACE]} if was.get("uid") == ends["uid"] else ends)
+        except (UnrunnableError, PendingError):
+            content = _encode(ends)
+        self._keep(plan, key, pod)
+        plan.items[effective.resource(key)] = content
+
+    def _drafted(self, pod: Body, board: Board) -> Draft:
+        return effective.draft(pod, self._lookup, self._packages.get, board.mpy == SOURCES)
 
     def _lookup(self, key: Key) -> Body | None:
         """The object; while not everything was read, what is not there is not known to be missing."""

@@ -8,7 +8,7 @@ from motelet.cbor import Reader, Writer
 from motelet.edged import RUNNING, TERMINATED, WAITING
 from motelet.kvlog import StoreError
 
-_ROW_MAX = 640  # bytes; texts are cut to fit
+_ROW_MAX = 640  # bytes; texts are cut to fit, at the front: an error is in the last line
 _TEXT_MAX = 80
 PREFIX = ".pod/"
 _UNKNOWN = "ContainerStatusUnknown"
@@ -25,7 +25,7 @@ def keep(edged, pod):
     for each in pod.all():
         rows.append(
             [each.name, each.state, each.restarts, each.code, each.since, each.until]
-            + [each.reason, each.message[:_TEXT_MAX], each.pause_s, each.last and _cut(each.last)]
+            + [each.reason, each.message[-_TEXT_MAX:], each.pause_s, each.last and _cut(each.last)]
         )
     writer = Writer(bytearray(128 + _ROW_MAX * len(rows)))
     writer.value([pod.uid, pod.start_ms, rows])
@@ -36,7 +36,7 @@ def keep(edged, pod):
 
 
 def _cut(last):
-    return last[:4] + (last[4][:_TEXT_MAX],)
+    return last[:4] + (last[4][-_TEXT_MAX:],)
 
 
 def restore(edged, pod):
