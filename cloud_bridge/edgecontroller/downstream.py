@@ -6,7 +6,7 @@ the board has of it from before stays as it is (`kept`).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -46,11 +46,15 @@ class Board:
 
 @dataclass(slots=True)
 class Plan:
-    """What a node should hold, and what is wrong with those of its pods that it cannot."""
+    """What a node should hold, and what is wrong with those of its pods that it cannot.
+
+    `there` are the pods that its board may have, as they are now or were.
+    """
 
     items: dict[str, Content] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     problems: dict[Key, UnrunnableError] = field(default_factory=dict)
+    there: set[Key] = field(default_factory=set)
 
 
 class PodManager:
@@ -107,9 +111,9 @@ class FileManager:
         """The object with the keys `names`. Raises UnrunnableError, PendingError."""
         body = self._backend.get(key)
         data = effective.data_of(key, body) if body is not None else {}
-        return files_content(
-            str(key), {name: data[name] for name in names if name in data}, mpy, self._compiler
-        )
+        held = {name: data[name.partition(":")[0]] for name in names if name.partition(":")[0] in data}
+        sources = {name for name in held if effective.is_source(name)}
+        return files_content(str(key), held, sources, mpy, self._compiler)
 
 
 class Downstream:
@@ -194,37 +198,43 @@ class Downstream:
         board = self._boards.get(node)
         files: defaultdict[Key, set[str]] = defaultdict(set)
         drafts: dict[Key, Draft] = {}
-        for key in sorted(self.pods.nodes.get(node, ()), key=self._age):
-            pod = self._backend.get(key)
-            if pod is None:
-                continue
+        owner = ""
+        pods = {
+            key: pod for key in self.pods.nodes.get(node, ()) if (pod := self._backend.get(key)) is not None
+        }
+        there = {key for key, pod in pods.items() if _is_there(key, pod, before)}
+        # Those that the board has come first: whose they are, the board is.
+        for key in sorted(pods, key=lambda each: (each not in there, _age(pods[each]), each)):
+            pod = pods[key]
+            counts = key in there
             if effective.deleted(pod):
                 self._leave(plan, key, pod, board, before)
             elif board is None or phase_of(pod) in FINISHED:
                 # What a board that is not here holds is not known, and what has finished is not sent again.
                 self._keep(plan, key, pod)
             else:
-                self._draft(plan, key, pod, board, drafts)
+                counts |= self._draft(plan, key, pod, board, drafts, owner)
+            if counts:
+                owner = owner or key.namespace
         for each in drafts.values():
             for name, keys in each.files.items():
                 files[name] |= keys
         self._fill(plan, drafts, files, board)
+        plan.there = there | {key for key in pods if effective.resource(key) in plan.items}
         if node in self._boards:
             self._plans[node] = plan
         return plan
 
-    def _age(self, key: Key) -> tuple[str, Key]:
-        pod = self._backend.get(key)
-        return (str(pod["metadata"].get("creationTimestamp", "")) if pod is not None else "", key)
-
-    def _draft(self, plan: Plan, key: Key, pod: Body, board: Board, drafts: dict[Key, Draft]) -> None:
+    def _draft(
+        self, plan: Plan, key: Key, pod: Body, board: Board, drafts: dict[Key, Draft], owner: str
+    ) -> bool:
+        """-> whether the board, whose pods are of the namespace `owner`, is to have the pod, now or soon."""
         try:
             if effective.held(pod):
                 text = f"not started while its annotation {effective.HOLD_ANNOTATION} is true"
                 raise UnrunnableError(effective.HELD, text)
-            others = {each.namespace for each in drafts}
-            if others and key.namespace not in others and not board.any_namespace:
-                text = f"the pods of a board are of one namespace, on this one {min(others)}"
+            if owner and key.namespace != owner and not board.any_namespace:
+                text = f"the pods of a board are of one namespace, on this one {owner}"
                 raise UnrunnableError(effective.CONFIG_ERROR, text)
             draft = self._drafted(pod, board)
             self.tokens.want(key, node_of(pod), phase_of(pod) in ("", "Pending"), draft.tokens)
@@ -232,9 +242,11 @@ class Downstream:
         except UnrunnableError as error:
             plan.problems[key] = error
             self._keep(plan, key, pod)
+            return False
         except PendingError:
             self._pending.add(str(pod["spec"]["nodeName"]))
             self._keep(plan, key, pod)
+        return True
 
     def _leave(self, plan: Plan, key: Key, pod: Body, board: Board | None, before: Plan | None) -> None:
         """A pod that is to go stays as it is for its grace period, with what the board holds for it.
@@ -330,11 +342,15 @@ class Downstream:
 
     def _package(self, package: tuple[str, str], mpy: int) -> Content:
         held = self._packages.get(*package)
-        return files_content(":".join(package), dict(held or {}), mpy, self._compiler)
+        files = dict(held or {})
+        sources = {name for name in files if name.endswith(".py")}
+        return files_content(":".join(package), files, sources, mpy, self._compiler)
 
 
-def files_content(shown: str, data: Mapping[str, bytes], mpy: int, compiler: Compiler) -> Content:
-    """Files by name as a board holds them, sources compiled. Raises UnrunnableError, PendingError.
+def files_content(
+    shown: str, data: Mapping[str, bytes], sources: Collection[str], mpy: int, compiler: Compiler
+) -> Content:
+    """Files by name as a board holds them, `sources` compiled. Raises UnrunnableError, PendingError.
 
     Where applications run on CPython (`mpy` is SOURCES) they are compiled for their errors only.
     """
@@ -342,7 +358,7 @@ def files_content(shown: str, data: Mapping[str, bytes], mpy: int, compiler: Com
     pending = False
     for name, each in sorted(data.items()):
         found[name] = each
-        if name.endswith(".py"):
+        if name in sources:
             try:
                 compiled = compiler.get(each, name, mpy or MPY_VERSION)
             except CompileError as error:
@@ -371,6 +387,22 @@ def phase_of(pod: Body) -> str:
     """The phase that is stored for a pod."""
     status = pod.get("status")
     return str(status.get("phase", "")) if isinstance(status, Mapping) else ""
+
+
+def _is_there(key: Key, pod: Body, before: Plan | None) -> bool:
+    """Whether a board may run the pod: it was sent before, or has begun, and has not ended."""
+    if phase_of(pod) in FINISHED and not effective.deleted(pod):
+        return False
+    if before is not None and key in before.there:
+        return True
+    status = pod.get("status") or {}
+    kinds = ("initContainerStatuses", "containerStatuses")
+    states = [each.get("state") or {} for kind in kinds for each in status.get(kind) or ()]
+    return any("waiting" not in each or "CrashLoopBackOff" in str(each) for each in states)
+
+
+def _age(pod: Body) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _with_digests(content: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloud_bridge.backends.base import CONFIG_MAP, POD, SECRET, Body, Key, TokenRequest
+from cloud_bridge.edgecontroller import downward
 from cloud_bridge.edgecontroller.quantity import bytes_of
 from cloud_bridge.names import is_subdomain
 
@@ -174,6 +175,11 @@ class _Drafter:
         containers = [self._container(each, volumes) for each in _list(self._spec.get("containers"))]
         if not containers or len(init) + len(containers) > CONTAINERS_MAX:
             raise UnrunnableError(CONFIG_ERROR, f"a pod has 1 to {CONTAINERS_MAX} containers on a board")
+        if len({each["name"] for each in (*init, *containers)}) < len(init) + len(containers):
+            raise UnrunnableError(CONFIG_ERROR, "two containers of the pod have the same name")
+        policies = [_map(each).get("restartPolicy") for each in _list(self._spec.get("initContainers"))]
+        if "Always" in policies:
+            raise UnrunnableError(CONFIG_ERROR, "a board has no sidecars (init containers that go on)")
         memory = max(sum(each["memory"] for each in containers), *(each["memory"] for each in init), 0)
         content: dict[str, Any] = {
             "uid": str(self._meta.get("uid", "")),
@@ -204,7 +210,7 @@ class _Drafter:
 
     def _volume(self, name: str, volume: Body) -> dict[str, Any]:
         kinds = [each for each in volume if each != "name"]
-        kind = kinds[0] if len(kinds) == 1 else ""
+        kind = kinds[0] if len(kinds) == 1 else "" if kinds else "emptyDir"
         source = _map(volume.get(kind))
         if kind == "emptyDir":
             return {"": None}
@@ -227,7 +233,7 @@ class _Drafter:
         if kind == "downwardAPI":
             files = {}
             for item in map(_map, _list(source.get("items"))):
-                files[_path(item.get("path"))] = self._downward(item).encode()
+                files[_path(item.get("path"))] = self._downward(item, {}).encode()
             return self._counted(files)
         raise UnrunnableError(CONFIG_ERROR, f'volume "{volume}": a board has no {kind or "such"} volumes')
 
@@ -237,20 +243,17 @@ class _Drafter:
             if source.get("optional") is True:
                 return {}
             raise UnrunnableError(CONFIG_ERROR, f'{key.kind.lower()} "{key.name}" not found')
-        items = _list(source.get("items"))
-        paths = {each: each for each in keys}
-        if items:
-            paths = {}
-            for item in map(_map, items):
-                name = str(item.get("key", ""))
-                if name in keys:
-                    paths[name] = str(item.get("path", ""))
-                elif source.get("optional") is not True:
-                    raise UnrunnableError(CONFIG_ERROR, f"{key.kind.lower()} {key.name} has no key {name}")
-        self._draft.files.setdefault(key, set()).update(paths)
-        return self._counted(
-            {self._called(_path(path)): [resource(key), name] for name, path in paths.items()}
-        )
+        items = [(str(_map(each).get("key", "")), each) for each in _list(source.get("items"))]
+        wanted = [(name, str(_map(item).get("path", ""))) for name, item in items if name in keys]
+        missing = [name for name, _ in items if name not in keys]
+        if missing and source.get("optional") is not True:
+            raise UnrunnableError(CONFIG_ERROR, f"{key.kind.lower()} {key.name} has no key {missing[0]}")
+        files = {}
+        for name, path in wanted if items else [(each, each) for each in keys]:
+            held = held_name(name, path)
+            self._draft.files.setdefault(key, set()).add(held)
+            files[self._called(_path(path))] = [resource(key), held]
+        return self._counted(files)
 
     def _token(self, source: Body) -> dict[str, Any]:
         key = Key(POD, str(self._meta["namespace"]), str(self._meta.get("name", "")))
@@ -280,9 +283,9 @@ class _Drafter:
     def _container(self, container: Any, volumes: dict[str, dict[str, Any]]) -> dict[str, Any]:
         container = _map(container)
         name = str(container.get("name", ""))
-        mounts = self._mounts(name, container, volumes)
-        default = self._image(str(container.get("image", "")), mounts, volumes)
         env = self._env(name, container)
+        mounts, folder = self._mounts(name, container, volumes, env)
+        default = self._image(str(container.get("image", "")), mounts, volumes)
         command = [_expand(str(each), env) for each in _list(container.get("command"))] or [default]
         command += [_expand(str(each), env) for each in _list(container.get("args"))]
         found: dict[str, Any] = {"name": name, "command": command, "memory": memory_of(container)}
@@ -290,11 +293,11 @@ class _Drafter:
             found["env"] = env
         if mounts:
             found["mounts"] = mounts
-        if container.get("workingDir"):
-            found["workingDir"] = str(container["workingDir"])
+        if container.get("workingDir") or folder:
+            found["workingDir"] = str(container.get("workingDir") or folder)
         for each in _PROBES:
             if container.get(each) is not None:
-                found.setdefault("probes", {})[each] = _probe(name, each, _map(container[each]))
+                found.setdefault("probes", {})[each] = _probe(container, each, _map(container[each]))
         if container.get("lifecycle"):
             raise UnrunnableError(CONFIG_ERROR, f'container "{name}": a board has no lifecycle hooks')
         return found
@@ -314,17 +317,23 @@ class _Drafter:
         mounts.append([PACKAGE_PATH, f".{name}", ""])
         return name.replace("-", "_")
 
-    def _mounts(self, name: str, container: Body, volumes: Mapping[str, Any]) -> list[list[str]]:
-        found = []
+    def _mounts(
+        self, name: str, container: Body, volumes: Mapping[str, Any], env: Mapping[str, str]
+    ) -> tuple[list[list[str]], str]:
+        """-> the mounts, and the folder of a program that is mounted as a single file."""
+        found, folder = [], ""
         for mount in map(_map, _list(container.get("volumeMounts"))):
             volume, path = str(mount.get("name", "")), str(mount.get("mountPath", "")).rstrip("/")
             if volume in self._left_out:
                 continue
             if volume not in volumes or not path.startswith("/") or ".." in path.split("/"):
                 raise UnrunnableError(CONFIG_ERROR, f'container "{name}": cannot mount {volume} at {path}')
-            inner = _path(mount["subPath"]) if mount.get("subPath") else ""
-            found.append([path, volume, self._called(inner)])
-        return found
+            within = mount.get("subPath") or _expand(str(mount.get("subPathExpr") or ""), env)
+            inner = self._called(_path(within)) if within else ""
+            if inner and inner in volumes[volume] and path.endswith(".py"):
+                path, folder = self._called(path), folder or path.rpartition("/")[0]
+            found.append([path, volume, inner])
+        return found, folder
 
     def _env(self, name: str, container: Body) -> dict[str, str]:
         env: dict[str, str] = {}
@@ -337,14 +346,14 @@ class _Drafter:
                     prefix = str(each.get("prefix", ""))
                     env.update({prefix + one: text for one, text in texts.items()})
         for each in map(_map, _list(container.get("env"))):
-            value = self._value(name, each, env)
+            value = self._value(container, each, env)
             if value is not None:
                 env[str(each.get("name", ""))] = value
         if sum(len(key.encode()) + len(value.encode()) for key, value in env.items()) > ENV_SIZE_MAX:
             raise UnrunnableError(CONFIG_ERROR, f'container "{name}": env is over {ENV_SIZE_MAX} bytes')
         return env
 
-    def _value(self, name: str, entry: Body, env: Mapping[str, str]) -> str | None:
+    def _value(self, container: Body, entry: Body, env: Mapping[str, str]) -> str | None:
         source = _map(entry.get("valueFrom"))
         if not source:
             return _expand(str(entry.get("value") or ""), env)
@@ -360,10 +369,9 @@ class _Drafter:
                 text = f"couldn't find key {at.get('key')} in {kind} {key.namespace}/{key.name}"
                 raise UnrunnableError(CONFIG_ERROR, text)
         if "fieldRef" in source or "resourceFieldRef" in source:
-            return self._downward(source)
-        raise UnrunnableError(
-            CONFIG_ERROR, f'container "{name}": env {entry.get("name")} from an unknown source'
-        )
+            return self._downward(source, container)
+        text = f'container "{container.get("name")}": env {entry.get("name")} from an unknown source'
+        raise UnrunnableError(CONFIG_ERROR, text)
 
     def _texts(self, key: Key, source: Body) -> dict[str, str]:
         body = self._lookup(key)
@@ -371,39 +379,41 @@ class _Drafter:
             if source.get("optional") is True:
                 return {}
             raise UnrunnableError(CONFIG_ERROR, f'{key.kind.lower()} "{key.name}" not found')
+        if key.kind == CONFIG_MAP:
+            body = {"data": body.get("data")}  # what is binary is for volumes only
         return {name: data.decode(errors="replace") for name, data in data_of(key, body).items()}
 
-    def _downward(self, source: Body) -> str:
+    def _downward(self, source: Body, container: Body) -> str:
+        """What the pod says of itself, or of a container: the one that asks, if none is named."""
         path = str(_map(source.get("fieldRef")).get("fieldPath", ""))
-        if path:
-            return self._field(path)
         at = _map(source.get("resourceFieldRef"))
-        for container in map(_map, _list(self._spec.get("containers"))):
-            if at.get("containerName") in (None, container.get("name")):
-                if str(at.get("resource", "")).endswith(".memory"):
-                    return str(memory_of(container))
-        raise UnrunnableError(CONFIG_ERROR, f"resourceFieldRef {at.get('resource')}: only memory is known")
+        name = at.get("containerName") or container.get("name")
+        both = (*_list(self._spec.get("initContainers")), *_list(self._spec.get("containers")))
+        try:
+            if path:
+                return downward.field_of(self._pod, path)
+            named = next((each for each in map(_map, both) if each.get("name") == name), None)
+            if named is None:
+                raise ValueError(f"resourceFieldRef: there is no container {name}")
+            return downward.resource_of(named, str(at.get("resource", "")), at.get("divisor"))
+        except ValueError as error:
+            raise UnrunnableError(CONFIG_ERROR, str(error)) from error
 
-    def _field(self, path: str) -> str:
-        match = re.match(r"metadata\.(labels|annotations)\['([^']+)'\]\Z", path)
-        if match:
-            return str(_map(self._meta.get(match[1])).get(match[2], ""))
-        if path in ("metadata.labels", "metadata.annotations"):
-            entries = _map(self._meta.get(path[9:]))
-            return "\n".join(f'{key}="{value}"' for key, value in sorted(entries.items()))
-        at: Any = self._pod
-        known = (
-            "metadata.name",
-            "metadata.namespace",
-            "metadata.uid",
-            "spec.nodeName",
-            "spec.serviceAccountName",
-        )
-        if path in (*known, "status.hostIP", "status.podIP"):
-            for part in path.split("."):
-                at = _map(at).get(part)
-            return str(at or "")
-        raise UnrunnableError(CONFIG_ERROR, f"fieldPath {path} is not known")
+
+def held_name(name: str, path: str) -> str:
+    """What a key is called in the object that a board holds, if it is to be a file at `path` there.
+
+    A program is compiled, so a key that is both a program and a text is held twice; ":" is in no key.
+    """
+    if name.endswith(".py") == path.endswith(".py"):
+        return name
+    return f"{name}:{'mpy' if path.endswith('.py') else 'raw'}"
+
+
+def is_source(held: str) -> bool:
+    """Whether what `held_name` has called so is a program."""
+    name, _, form = held.partition(":")
+    return form == "mpy" if form else name.endswith(".py")
 
 
 def data_of(key: Key, body: Body) -> dict[str, bytes]:
@@ -437,19 +447,24 @@ def memory_of(container: Body) -> int:
     return 0
 
 
-def _probe(container: str, kind: str, probe: Body) -> dict[str, Any]:
+def _probe(container: Body, kind: str, probe: Body) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    shown = f'container "{container.get("name")}": {kind}'
     if "exec" in probe:
         found["exec"] = [str(each) for each in _list(_map(probe["exec"]).get("command"))]
     elif "tcpSocket" in probe:
         socket = _map(probe["tcpSocket"])
-        if type(socket.get("port")) is not int:
-            raise UnrunnableError(CONFIG_ERROR, f'container "{container}": {kind}: port must be a number')
-        found["tcpSocket"] = [str(socket.get("host") or "127.0.0.1"), socket["port"]]
+        ports = {
+            each.get("name"): each.get("containerPort") for each in map(_map, _list(container.get("ports")))
+        }
+        port = ports.get(socket.get("port"), socket.get("port"))
+        if type(port) is not int:
+            raise UnrunnableError(CONFIG_ERROR, f"{shown}: the container has no port {port}")
+        found["tcpSocket"] = [str(socket.get("host") or "127.0.0.1"), port]
     else:
-        raise UnrunnableError(CONFIG_ERROR, f'container "{container}": {kind} must be exec or tcpSocket')
+        raise UnrunnableError(CONFIG_ERROR, f"{shown} must be exec or tcpSocket")
     if found.get("exec") == []:
-        raise UnrunnableError(CONFIG_ERROR, f'container "{container}": {kind} names no function')
+        raise UnrunnableError(CONFIG_ERROR, f"{shown} names no function")
     found.update({name: probe[name] for name in _PROBE_NUMBERS if type(probe.get(name)) is int})
     return found
 

@@ -1,4 +1,4 @@
-"""Kubernetes' quantities of bytes: ``64Ki``, ``1.5M``, ``131072``."""
+"""Kubernetes' quantities: ``64Ki``, ``1.5M``, ``131072``, ``250m``."""
 
 from decimal import Decimal, InvalidOperation
 
@@ -15,8 +15,8 @@ _POWERS = {
 _UNITS = {"": Decimal(1), "m": Decimal("0.001"), **{unit: Decimal(each) for unit, each in _POWERS.items()}}
 
 
-def bytes_of(quantity: object) -> int:
-    """Whole bytes, rounded up. Raises ValueError."""
+def amount_of(quantity: object) -> Decimal:
+    """The number. Raises ValueError."""
     text = str(quantity).strip()
     number = text.rstrip("kKMGTim")
     unit = text[len(number) :]
@@ -26,4 +26,9 @@ def bytes_of(quantity: object) -> int:
         raise ValueError(f'"{text}" is no quantity') from error
     if not value.is_finite() or not 0 <= value < 2**63:
         raise ValueError(f'"{text}" is out of range')
-    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+    return value
+
+
+def bytes_of(quantity: object) -> int:
+    """Whole bytes, rounded up. Raises ValueError."""
+    return int(amount_of(quantity).to_integral_value(rounding="ROUND_CEILING"))

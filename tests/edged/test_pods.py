@@ -109,6 +109,42 @@ def test_environment_arguments_and_volumes(world: PodWorld) -> None:
     ]
 
 
+def test_a_program_is_a_program_whatever_its_key_is_called(world: PodWorld) -> None:
+    objects = pod(
+        "named",
+        container={
+            "volumeMounts": [
+                {"name": "code", "mountPath": "/app"},
+                {"name": "code", "mountPath": "/one/alone.py", "subPath": "lib/alone.py"},
+            ]
+        },
+        volumes=[
+            {
+                "name": "code",
+                "configMap": {
+                    "name": "sources",
+                    "items": [
+                        {"key": "code", "path": "main.py"},
+                        {"key": "code", "path": "text"},
+                        {"key": "alone.py", "path": "lib/alone.py"},
+                        {"key": "alone.py", "path": "alone.txt"},
+                    ],
+                },
+            }
+        ],
+        restartPolicy="Never",
+    )
+    source = (
+        "import alone\n"
+        "async def main(context):\n"
+        "    print(alone.word, len(context.open('/app/text').read()))\n"
+        "    print(context.open('/app/alone.txt').read())\n"
+    )
+    world.apply(config_map("sources", code=source, alone_py="word = 'found'"), *objects)
+    wait_for("it has ended", lambda: world.status("named").get("phase") in ("Succeeded", "Failed"))
+    assert world.logs("named") == f"found {len(source)}\nword = 'found'\n"
+
+
 def test_a_changed_config_map_reaches_the_volume_of_a_running_application(world: PodWorld) -> None:
     source = (
         "import asyncio\n"

@@ -27,14 +27,16 @@ def config_map(name="conf", **data):
     return {"kind": CONFIG_MAP, "metadata": metadata, "data": data or {"text": "one"}}
 
 
-def pod(name="app", uid="u1", volumes=None, status=None, **metadata):
+def pod(
+    name="app", uid="u1", volumes=None, status=None, namespace="default", image="micropython", **metadata
+):
     if volumes is None:
         volumes = [{"name": "conf", "configMap": {"name": "conf"}}]
     mounts = [{"name": each["name"], "mountPath": f"/{each['name']}"} for each in volumes]
-    container = {"name": "main", "image": "micropython", "command": ["main"], "volumeMounts": mounts}
+    container = {"name": "main", "image": image, "command": ["main"], "volumeMounts": mounts}
     return {
         "kind": POD,
-        "metadata": {"name": name, "namespace": "default", "uid": uid, **metadata},
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, **metadata},
         "spec": {"nodeName": "board", "containers": [container], "volumes": volumes},
         "status": status or {},
     }
@@ -142,3 +144,65 @@ def test_a_pod_waits_while_its_token_is_made_and_forgets_it_in_the_end():
         assert wanted
         world.backend.put(body)
         assert not wanted
+
+
+# -- whose a board is ----------------------------------------------------------------------------
+
+RUNS = {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}
+OTHER = Key(POD, "other", "theirs")
+
+
+def theirs(**more):
+    return pod("theirs", "u9", volumes=[], namespace="other", **more)
+
+
+def refused(world):
+    return {
+        key.namespace
+        for key, error in world.downstream.problems("board").items()
+        if "one namespace" in str(error)
+    }
+
+
+def test_a_board_is_the_oldest_pods_namespace():
+    world = World(theirs(creationTimestamp="2026-01-02"), pod(volumes=[], creationTimestamp="2026-01-01"))
+    assert list(world.items()) == ["default/pod/app"] and refused(world) == {"other"}
+    world.backend.delete(APP)
+    assert list(world.items()) == ["other/pod/theirs"] and not refused(world)
+
+
+def test_whose_pod_runs_has_the_board_though_it_could_not_be_started_again_now():
+    world = World(config_map(), pod())
+    world.backend.delete(CONF)  # so the pod runs on, and cannot be sent again
+    world.backend.put(theirs(creationTimestamp="2020"))
+    assert refused(world) == {"other"} and world.items() == {}
+    world = World(pod(status=RUNS), theirs(creationTimestamp="2020"))  # a bridge that starts
+    assert refused(world) == {"other"} and world.items() == {}
+    world.backend.put(config_map())
+    assert refused(world) == {"other"} and "default/pod/app" in world.items()
+
+
+def test_whose_pod_is_still_ending_has_the_board_until_it_has_gone():
+    world = World(config_map(), pod())
+    world.backend.put(theirs(), pod(**GOING))
+    assert refused(world) == {"other"} and list(world.items()) == ["default/pod/app"]
+    world.backend.delete(APP)
+    assert not refused(world) and list(world.items()) == ["other/pod/theirs"]
+
+
+def test_who_never_started_or_has_finished_keeps_nobody_out():
+    for body in (pod(image="nginx"), pod(status={"phase": "Succeeded"}), pod()):
+        world = World(body, theirs(creationTimestamp="2026"))
+        assert not refused(world) and "other/pod/theirs" in world.items()
+
+
+def test_who_waits_for_something_that_is_being_made_keeps_its_turn():
+    sources = [{"serviceAccountToken": {"path": "token"}}]
+    world = World()
+    world.backend.is_synced = False
+    world.backend.put(pod(creationTimestamp="2020"), theirs(creationTimestamp="2026"))
+    assert refused(world) == {"other"}  # for its ConfigMap may still come
+    world = World(
+        pod(volumes=[{"name": "own", "projected": {"sources": sources}}]), theirs(creationTimestamp="2026")
+    )
+    assert refused(world) == {"other"} and world.items() == {}
