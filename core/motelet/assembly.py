@@ -4,6 +4,10 @@ Only this module and `gateway` know them all. What a configuration does not name
 because an imported module costs a board about as much RAM as its source has characters.
 """
 
+import gc
+
+from micropython import const
+
 from motelet import borrow
 from motelet.bus import Bus
 from motelet.devicetwin import DeviceTwin
@@ -13,6 +17,10 @@ from motelet.kvlog import Store
 from motelet.log import LEVELS, Log
 from motelet.loop import Loop
 from motelet.metamanager import MetaManager
+
+# Bytes after which garbage is collected. Left to itself MicroPython collects when no room is left. By then
+# what stays lies between garbage all over the heap, and the code of a module to be borrowed fits nowhere.
+_COLLECT_BYTES = const(4096)
 
 
 def field(config, name, kind, default=None):
@@ -29,6 +37,8 @@ def field(config, name, kind, default=None):
 
 def assemble(gateway, port, config):
     """Give `gateway` its parts and spawn their tasks. Raises as `Gateway` does."""
+    if hasattr(gc, "threshold"):  # CPython has none
+        gc.threshold(_COLLECT_BYTES)
     gateway.node = field(config, "node", str)
     gateway.drivers = dict(getattr(port, "drivers", ()))
     gateway.drivers.update(field(config, "drivers", dict, {}))

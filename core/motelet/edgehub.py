@@ -7,8 +7,8 @@ costs no memory, and a lost one loses nothing that the next connection does not 
 
 Acknowledged means durable: MetaManager's put has returned before a sequence number counts.
 
-This is what a link in step needs; `edgelink` has the rest and is borrowed until then. It works on the
-same private attributes.
+This is what a link needs while objects and reports go over it; `edgelink` has the rest and is borrowed. It
+works on the same private attributes.
 """
 
 from micropython import const
@@ -62,7 +62,8 @@ class EdgeHub:
         self.connected = self.synced = False
 
     def _rare(self):
-        # edgelink, kept as long as a link is not in step or a blob is under way.
+        # edgelink, kept until a link is open, while it is said what is held, and while a blob is under way.
+        # Not while objects come: each device that comes needs the memory to be loaded.
         if self._link is None:
             self._link = borrow("edgelink")
         return self._link
@@ -105,7 +106,7 @@ class EdgeHub:
         left = protocol.DEAD_MS - self.clock.ticks_diff(now, self.heard)
         if left <= 0 or not self.connected:
             return self._rare().deadline(self, left)
-        if self.synced and self._transfer is None:
+        if self._have is None and self._transfer is None:
             self._link = None
         return max(1, min(left, protocol.PING_MS - self.clock.ticks_diff(now, self._said)))
 

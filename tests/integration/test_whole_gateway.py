@@ -29,7 +29,7 @@ from motelet.tools.demo.twins import Reader, Twin
 from two_interpreters import NOTE_MISSING
 
 BUILD = build_folder("micropython-whole")
-HEAP = "136K"  # of objects of 64 bits: some 75 KiB on a board
+HEAP = "128K"  # of objects of 64 bits: some 75 KiB on a board
 DEADLINE_S = 120.0
 GRAMMAR = Path(motelet.__file__).resolve().parent / "protocol.cddl"
 

@@ -22,7 +22,7 @@ from motelet import borrow
 from motelet.device import APPLY, DIRTY, INFLIGHT, REJECTED, TO_CLOUD, UNUSABLE
 from motelet.messages import ARRIVED
 
-_MAILBOX_SIZE = const(8)
+_MAILBOX_SIZE = const(2)  # each may be a whole object, which a board keeps in RAM until it is its turn
 _TRIES = const(3)
 
 
