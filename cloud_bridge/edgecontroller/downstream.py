@@ -262,7 +262,13 @@ class Downstream:
             elif board is not None:
                 was = _with_digests(self._drafted(pod, board).content)
             content = _encode({**ends, **was, GRACE: ends[GRACE]} if was.get("uid") == ends["uid"] else ends)
-        except (UnrunnableError, PendingError):
+        except UnrunnableError:
+            content = _encode(ends)
+        except PendingError:
+            if not self._backend.synced():
+                self._pending.add(node_of(pod))
+                self._keep(plan, key, pod)
+                return
             content = _encode(ends)
         self._keep(plan, key, pod)
         plan.items[effective.resource(key)] = content

@@ -143,7 +143,7 @@ def pod_status(pod: Body, board: BoardStatus, address: str) -> dict[str, Any]:
     if init:
         status["initContainerStatuses"] = _statuses(uid, init, board.init, True)
     status["containerStatuses"] = _statuses(uid, containers, board.containers, False)
-    status["qosClass"] = qos_class(pod)
+    status["qosClass"] = (pod.get("status") or {}).get("qosClass") or qos_class(pod)
     return status
 
 

@@ -587,6 +587,33 @@ async def test_a_token_is_asked_of_cloudcore_as_an_edge_does(world):
         await backend.request_token(request)
 
 
+class Gateway(SimulatedBoard):
+    """One that runs pods, on CPython."""
+
+    def hello(self, **info):
+        super().hello(mpy=0, **info)
+
+
+@scenario
+async def test_a_token_reaches_the_pod_that_mounts_it_and_goes_with_it(world):
+    board = Gateway()
+    token = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    main = {"name": "main", "image": "micropython", "command": ["main"]}
+    spec = {"nodeName": NODE, "serviceAccountName": "robot", "containers": [main], "volumes": [token]}
+    async with world.bridge.board(board) as client:
+        await client.until(lambda: condition(world, "Ready"))
+        world.peer.apply({**POD, "spec": spec})
+        pod = world.peer.objects[("Pod", "default", "blink")]
+        await client.until(lambda: "not found" in str(pod.get("status")))
+        assert "CreateContainerConfigError" in str(pod["status"]) and not board.flash
+        world.peer.objects[("ServiceAccount", "default", "robot")] = {}
+        await client.until(lambda: "default/pod/blink" in board.flash)
+        content = cbor2.loads(board.flash["default/secret/blink:token"][1])
+        assert content["0"].decode().endswith("-robot-")
+        world.peer.delete("Pod", "blink")
+        await client.until(lambda: not board.flash)
+
+
 @scenario
 async def test_what_the_router_publishes_reaches_the_board(world):
     board = SimulatedBoard()

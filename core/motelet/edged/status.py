@@ -25,13 +25,13 @@ def say(pod, hub):
 
 
 def encoded(pod, length):
-    """-> CBOR of the status, texts in words cut after `length` characters. CborError when it is too large."""
+    """-> CBOR of the status; of texts in words the last `length` characters. CborError: it is too large."""
     status = {"uid": pod.uid}
     if pod.gone:
         status["gone"] = True
     if pod.reason:
         status["reason"] = pod.reason
-        status["message"] = pod.message[:length]
+        status["message"] = _end(pod.message, length)
     status["start"] = pod.start_ms
     if pod.init:
         status["init"] = [_row(each, length) for each in pod.init]
@@ -43,7 +43,12 @@ def encoded(pod, length):
 
 def _row(each, length):
     row = [each.state, each.ready, each.restarts, each.code, each.since, each.until]
-    row += [each.reason, each.message[:length]]
+    row += [each.reason, _end(each.message, length)]
     if each.last is not None:
-        row.append(each.last[:4] + (each.last[4][:length],))
+        row.append(each.last[:4] + (_end(each.last[4], length),))
     return row
+
+
+def _end(text, length):
+    # What went wrong is in the last line of a traceback.
+    return text[max(0, len(text) - length) :]

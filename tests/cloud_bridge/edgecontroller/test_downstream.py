@@ -90,6 +90,23 @@ def test_a_bridge_that_did_not_see_it_before_says_as_much_as_it_can():
     assert "default/configmap/conf" in world.kept
 
 
+def test_a_bridge_that_has_not_read_everything_does_not_say_yet_what_a_pod_was():
+    world = World()
+    world.backend.is_synced = False
+    world.backend.put(pod(**GOING))
+    assert world.items() == {} and "default/pod/app" in world.kept
+    world.backend.is_synced = True
+    world.backend.put(config_map())
+    assert world.items()["default/pod/app"]["volumes"]
+    world.backend.delete(CONF)
+    world = World()
+    world.backend.is_synced = False
+    world.backend.put(pod(**GOING))
+    world.backend.is_synced = True
+    world.backend.changed()
+    assert world.items()["default/pod/app"] == {"uid": "u1", "containers": [], GRACE: 7}
+
+
 def test_another_one_by_its_name_that_is_to_go_is_not_taken_for_it():
     world = World(config_map(), pod())
     world.backend.delete(CONF)
