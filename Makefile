@@ -45,6 +45,7 @@ torture: $(READY)
 	@$(BIN)/motelet torture $(ARGS)
 	@$(BIN)/motelet simulate --seams
 	@$(BIN)/motelet simulate --seeds 2000 --output build/torture.jsonl
+	@$(BIN)/python tests/edged/shortages.py
 	@$(BIN)/python tests/cloudcore/flapping.py
 	@MOTELET_UNRUNNABLE_S=60 $(BIN)/python -m pytest -q tests/edged/test_kubernetes.py
 	@$(BIN)/python -m motelet.tools.planted

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from motelet.tools.bench.figures import Figure, append
 
-TESTS = ("tests/store", "tests/simulate")
+TESTS = ("tests/store", "tests/simulate", "tests/edged")
 
 
 def count(tests: tuple[str, ...]) -> tuple[int, int]:

@@ -15,6 +15,14 @@ from motelet.loop import READ, WRITE
 
 STREAMS_MAX = const(32)  # that asyncio's tasks wait for: the others of the loop are the gateway's
 _ENFILE = const(23)
+_DEPTH = const(16)  # frames, each of some hundred bytes
+
+
+def _clear(depth):
+    # MicroPython takes whatever lies in the stack for a reference, also in what a frame never wrote to. This
+    # overwrites what frames that are gone, some of them an application's, have left below the present one.
+    if depth:
+        _clear(depth - 1)
 
 
 class _Waiter:
@@ -52,6 +60,7 @@ class Host:
         self.loop = loop
         self.map = {self: None}  # by stream; asyncio ends when it is empty, and the loop never is
         self._task = self._kept = None
+        self.due = False  # the stack is to be cleared: an application was ended
         self.next = None  # function: of the asyncio task that runs next, of None when asyncio waits
 
     def run(self):
@@ -135,22 +144,27 @@ class Host:
     def wait_io_event(self, dt):
         """Step the loop, waiting at most `dt` ms; -1: until asyncio has something to run."""
         core.cur_task = None  # what runs now is none of asyncio's
+        waits = dt < 0 or core._task_queue.peek() is not None
         if self.next is not None:
             self.next(None)
-        waits = dt < 0 or core._task_queue.peek() is not None
         self._step(dt)
-        # asyncio runs the head of its queue next, which the step may have taken from there: then wait on.
+        # asyncio runs the head of its queue next, which may be another by now, or gone: then wait on.
         while waits and dt <= 0:
             head = core._task_queue.peek()
             dt = -1 if head is None else core.ticks_diff(head.ph_key, core.ticks())
-            if head is not None and dt <= 0:
-                break
-            self._step(dt)
+            if head is None or dt > 0:
+                self._step(dt)
+            else:
+                if self.next is not None:
+                    self.next(head)
+                if core._task_queue.peek() is head:
+                    break
             dt = 0
-        if self.next is not None:
-            self.next(core._task_queue.peek())
 
     def _step(self, dt):
+        if self.due:
+            self.due = False
+            _clear(_DEPTH)
         if not self.loop.running and self._task is not None:
             core._task_queue.push(self._task)  # asyncio ends with it
             self._task = None

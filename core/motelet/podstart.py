@@ -20,9 +20,9 @@ def begin(gateway):
     else:
         from motelet.edged.apps import Apps
 
-        edged.runner = Apps(edged, services, port.mark)
-        gateway.host = port.asyncio_host(loop)
-        gateway.host.next = edged.runner.next
+        host = port.asyncio_host(loop)
+        edged.runner = Apps(edged, services, host, port.mark)
+        gateway.host = host
         loop.stop()
     if gateway.eventbus is not None:
         gateway.eventbus.apps = services

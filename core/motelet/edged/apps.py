@@ -50,23 +50,29 @@ class App:
         self.slot = slot
         self.tasks = []
         self.module = None
-        self.grown = 0  # bytes that were allocated while it ran, of late
+        self.grown = 0  # bytes that were allocated while it ran, since garbage was collected
+        self.kept = 0  # and those of before, as far as they can have been no garbage
 
 
 class Apps:
-    """The runner for `edged`: `services` are what applications use, `mark(name)` outlives a reset."""
+    """The runner for `edged`: `services` are what applications use, `mark(name)` outlives a reset.
 
-    def __init__(self, edged, services, mark=None):
+    `host`, an aiohost.Host, tells whose turn it is.
+    """
+
+    def __init__(self, edged, services, host, mark=None):
         import vfs
 
         self.edged = edged
         self.services = services
         self.slots = [None] * 16
+        self._host = host
         self._mark = mark
         self._running = None
-        self._last = None
-        self._turns = self._weight = 0
+        self._turns = 0
+        self._weight = self._least = gc.mem_alloc()  # bytes in use: when last looked at, after garbage went
         vfs.mount(borrow("edged.files").Files(self, edged.store), _ROOT)
+        host.next = self.next
         self._print = builtins.print
         self._create_task = core.create_task
         builtins.print = self.print
@@ -100,17 +106,25 @@ class Apps:
 
     def shed(self):
         """Memory has run out: end the application that grew the most of late."""
+        if self._host.due:
+            return  # one was ended, and what it had is perhaps not free yet
+        self._weigh(gc.mem_alloc())
         worst = None
         for app in self.slots:
-            if app is not None and (worst is None or app.grown > worst.grown):
+            if app is not None and (worst is None or app.kept > worst.kept):
                 worst = app
-        last = self._last
         if worst is not None:
-            # One that took it all in its last turn has perhaps not been weighed.
-            if last is not None and last in self.slots and gc.mem_alloc() - self._weight > worst.grown:
-                worst = last
             self._finish(worst, _KILLED, "OOMKilled", "the board ran out of memory, and it grew the most")
-            gc.collect()
+            self._host.due = True
+
+    def _weigh(self, weight):
+        """Garbage was collected, `weight` is left: nobody has kept more than there is more of."""
+        more = max(0, weight - self._least)
+        self._least = weight
+        for app in self.slots:
+            if app is not None:
+                app.kept += min(app.grown, more) - (app.kept >> 4)
+                app.grown = 0
 
     async def _run(self, app, spec):
         code, reason, message = 0, "Completed", ""
@@ -204,23 +218,21 @@ class Apps:
     def next(self, task):
         """aiohost: `task` is the next to run; None: nobody's turn is over."""
         app = self.owner(task)
-        if app is self._running:
+        last = self._running
+        if app is last:
             return
-        if app is None:
-            self._last = self._running
+        weight = gc.mem_alloc()
+        if weight < self._weight:
+            self._weigh(weight)
+        elif last is not None:
+            last.grown += weight - self._weight
+        self._weight = weight
         self._turns += 1
-        phase = self._turns & 7
-        if phase == 1 or phase == 2:  # one turn in four is weighed, for that is a walk over the heap
-            weight = gc.mem_alloc()
-            last = self._running
-            if last is not None:
-                last.grown += max(0, weight - self._weight) - (last.grown >> 6)
-            self._weight = weight
-            if last is None and gc.mem_free() < weight >> 2:
-                try:
-                    bytearray(_ROOM)  # what is free may be in pieces too small for anybody else to go on
-                except MemoryError:
-                    self.edged.short()
+        if not self._turns & 7 and gc.mem_free() < weight >> 2:
+            try:
+                bytearray(_ROOM)  # what is free may be in pieces too small for anybody else to go on
+            except MemoryError:
+                self.edged.short()
         self._running = app
         if self._mark is not None:
             self._mark("" if app is None else app.container.pod.resource + "/" + app.container.name)

@@ -84,6 +84,8 @@ class _Listener:
 class _Host:
     """The host runs asyncio by itself, between the steps of the probe."""
 
+    due = False
+
 
 class Port:
     name = "wasm"
