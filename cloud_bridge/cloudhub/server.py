@@ -171,20 +171,19 @@ class _Link:
             self.kick()
 
     def tell_heard(self, now: float) -> None:
-        """Tell the backend when the last frame came, if that is later than what it was told."""
+        """Tell the backend when the last frame came."""
         heard = self.connection.heard
-        if self._served and heard > self.told_heard:
+        if self._served:
             self.told_heard = heard
             at = self._clock() - round((now - heard) * 1000)
             metrics.last_seen.labels(self.node).set(at / 1000)
             self._nodes.heard(self.node, at)
 
     def offer_again(self, now: float) -> None:
-        """Offer the board now and then what it had no room for: it may have made some."""
-        if now - self.offered >= ROOM_SECONDS:
-            self.offered = now
-            if self.session.offer_again():
-                self.kick()
+        """Offer the board what it had no room for: it may have made some."""
+        self.offered = now
+        if self.session.offer_again():
+            self.kick()
 
     def refresh(self) -> None:
         """What the node should hold may have changed."""
@@ -392,9 +391,12 @@ class CloudHub:
             if self._guard is not None:
                 self._guard.refresh()
             for link in list(self._links.values()):
-                link.check_certificate()
-                link.tell_heard(now)
-                link.offer_again(now)
+                if self._guard is not None:
+                    link.check_certificate()
+                if link.connection.heard > link.told_heard:
+                    link.tell_heard(now)
+                if now - link.offered >= ROOM_SECONDS:
+                    link.offer_again(now)
                 if now - link.connection.heard > SILENCE_SECONDS:
                     metrics.dropped_connections.labels("silent").inc()
                     _log.warning("board is silent, cut off", node=link.node, seconds=SILENCE_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from motelet.gateway import ConfigError, Gateway
@@ -110,13 +111,13 @@ class SimulatedPort:
         self._board = board
         self._schedule = board.schedule
         self.built_ms = 0 if board.keeps_time else _BUILT_MS
-        self._streams = Poller()
+        self.streams = Poller()
         self._time_ms = 0 if board.keeps_time else _YEAR_2000_MS - EPOCH_MS - board.schedule.now // MS
         # Half of all calls that a run makes: where ticks do not overflow meanwhile, one of C.
         self.ticks_diff = operator.sub if board.ticks_base < _HALF else _ticks_diff
 
     def poller(self) -> Poller:
-        return self._streams
+        return self.streams
 
     def ticks_ms(self) -> int:
         board = self._board
@@ -186,7 +187,7 @@ class Board:
         self.keeps_time = number % 2 == 0
         # Ticks overflow soon on one board, on others not before the end (and subtracting them is quicker).
         self.ticks_base = rng.randrange(_HALF) if number % 8 != 3 else _PERIOD - rng.randrange(1200_000)
-        self.path = Path(schedule, number, rng, lambda: look(self))
+        self.path = Path(schedule, number, rng, partial(look, self))
         self.endpoints: dict[str, Endpoint] = {}
         self.flash = Flash(self)
         self.slow_until = 0
@@ -234,7 +235,7 @@ class Board:
         if time != self._next:
             return
         self._next = -1
-        loop = self.gateway.loop
+        loop, streams = self.gateway.loop, self.port.streams
         try:
             loop.step(0)
         except PowerCutError:
@@ -242,7 +243,7 @@ class Board:
             return
         now = self.clock()
         due = loop.due()
-        if due == 0 or self.port.poller().ready():
+        if due == 0 or streams.ready():
             self._step_at(now + STEP)
         elif due > 0:
             self._step_at((now // MS + due) * MS)

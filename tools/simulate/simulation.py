@@ -32,7 +32,7 @@ from motelet.tools.simulate.field import SETPOINT
 from motelet.tools.simulate.ledger import InvariantError, Ledger
 from motelet.tools.simulate.network import Door
 from motelet.tools.simulate.schedule import MINUTE, SECOND, Schedule
-from motelet.tools.simulate.workload import Workload
+from motelet.tools.simulate.workload import BUSY, CALM, Workload
 from motelet.uploads import UPLOADS_MAX
 
 SETTLE_MAX = 10
@@ -40,6 +40,8 @@ SETTLE_MAX = 10
 LOOK_EVERY = 10 * SECOND
 WORLD = 10
 """Seeds that begin in the same world."""
+BUSY_EVERY = 10
+"""One world in so many is busy, the others are calm."""
 GROWTH = 2500
 GROWTH_PER_GATEWAY = 150
 GROWTH_PER_MINUTE = 80
@@ -112,8 +114,9 @@ class Simulation:
             for number in range(scale.gateways)
         ]
         self._by_name = {board.name: board for board in self.boards}
+        pace = CALM if seed // WORLD % BUSY_EVERY else BUSY
         self.workload = Workload(
-            self.schedule, self.ledger, self.cloud, self.boards, scale.devices, self._rng("users")
+            self.schedule, self.ledger, self.cloud, self.boards, scale.devices, self._rng("users"), pace
         )
         self.faults: Faults | None = None
         self.growth = 0

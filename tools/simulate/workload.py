@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from cloud_bridge.backends.base import DEVICE, DEVICE_MODEL, Key
@@ -15,11 +16,29 @@ from motelet.tools.simulate.pods import Pods
 from motelet.tools.simulate.schedule import MS, SECOND, SHARED, Schedule
 
 SELDOM_MS = 400_000
-CYCLES_MS = (60_000, 180_000, 180_000, 180_000)
-ASK_EVERY = 12 * SECOND
-MEASURE_EVERY = 6 * SECOND
-PUBLISH_EVERY = 15 * SECOND
-POD_EVERY = 60 * SECOND
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How busy users and devices are: the collectCycles that are drawn from, and microseconds on average.
+
+    ask      between two users that do something to a Device
+    measure  between two changes of what a device measures
+    publish  between two messages of an application
+    pod      between two users that do something to a Pod
+    """
+
+    cycles_ms: tuple[int, ...]
+    ask: int
+    measure: int
+    publish: int
+    pod: int
+
+
+BUSY = Pace((60_000, 180_000, 180_000, 180_000), 12 * SECOND, 6 * SECOND, 15 * SECOND, 60 * SECOND)
+CALM = Pace((180_000, 240_000, 240_000, 240_000), 60 * SECOND, 12 * SECOND, 30 * SECOND, 90 * SECOND)
+"""Half the work of a busy world is what its users ask for. The faults of a calm one are the same, and three
+of its seeds take the time of two: more orders in which faults and work meet."""
 NAMESPACE = "default"
 LONG_NAME = "-" + "long" * 50
 """Makes a name that, with what is wrong with the device, is more than a reason may have."""
@@ -83,6 +102,7 @@ class Workload:
         boards: list[Board],
         devices: int,
         rng: random.Random,
+        pace: Pace,
     ) -> None:
         self.bodies: dict[str, dict[str, Any]] = {}
         """Resource to what its Device is, or would be if it were not deleted."""
@@ -93,6 +113,7 @@ class Workload:
         self._cloud = cloud
         self._boards = boards
         self._rng = rng
+        self._pace = pace
         self._asked = 0
         for name, padding in (("small", 0), ("large", 4)):
             cloud.put(model(name, padding))
@@ -103,10 +124,10 @@ class Workload:
     def start(self) -> None:
         """Begin to change things."""
         for every, act in (
-            (ASK_EVERY, self._ask),
-            (MEASURE_EVERY, self._measure),
-            (PUBLISH_EVERY, self._publish),
-            (POD_EVERY, self.pods.ask),
+            (self._pace.ask, self._ask),
+            (self._pace.measure, self._measure),
+            (self._pace.publish, self._publish),
+            (self._pace.pod, self.pods.ask),
         ):
             self._again(every, act)
         for board in self._boards:
@@ -123,7 +144,7 @@ class Workload:
             resource = f"{NAMESPACE}/device/{name}"
             unit = board.endpoints[host].units[number + 1] = Unit(resource, self._ledger)
             self._ledger.things[resource] = Thing(resource, unit)
-            body = device(name, board.name, host, number + 1, rng.choice(CYCLES_MS), number == 2)
+            body = device(name, board.name, host, number + 1, rng.choice(self._pace.cycles_ms), number == 2)
             self.bodies[resource] = body
             if rng.random() < 0.7:
                 self._desire(body, "setpoint", SETPOINT)
@@ -166,7 +187,7 @@ class Workload:
             body["metadata"]["uid"] = f"uid-{self._asked}"
         elif draw < 0.05:
             self.spoiled.discard(name)
-            _mend(body)
+            self._mend(body)
             # A command of an object that is made again would be another command.
             body["spec"]["properties"][1].pop("desired", None)
             self._cloud.delete(key)
@@ -175,15 +196,22 @@ class Workload:
             self.spoiled.add(name)
             _spoil(body, rng)
         elif draw < 0.20:
-            body["spec"]["properties"][0]["collectCycle"] = rng.choice(CYCLES_MS)
+            body["spec"]["properties"][0]["collectCycle"] = rng.choice(self._pace.cycles_ms)
         elif draw < 0.35:
             self._desire(body, "command", COMMAND)
         else:
             self._desire(body, "setpoint", SETPOINT)
         if draw >= 0.10 and rng.random() < 0.5:
             self.spoiled.discard(name)
-            _mend(body)
+            self._mend(body)
         self._cloud.put(body)
+
+    def _mend(self, body: dict[str, Any]) -> None:
+        """Undo `_spoil`."""
+        level = body["spec"]["properties"][2]
+        level.pop("visitors", None)
+        if level["collectCycle"] == 5:
+            level["collectCycle"] = self._pace.cycles_ms[0]
 
     def _desire(self, body: dict[str, Any], prop: str, register: int) -> None:
         name = f"{NAMESPACE}/device/{body['metadata']['name']}"
@@ -201,10 +229,3 @@ def _spoil(body: dict[str, Any], rng: random.Random) -> None:
         level["collectCycle"] = 5
     else:
         level["visitors"] = {"protocolName": "modbus", "configData": {"register": "NoSuchRegister"}}
-
-
-def _mend(body: dict[str, Any]) -> None:
-    level = body["spec"]["properties"][2]
-    level.pop("visitors", None)
-    if level["collectCycle"] == 5:
-        level["collectCycle"] = CYCLES_MS[0]
