@@ -194,7 +194,7 @@ def say_blob(hub):
 
 def refuse(hub, seq, error):
     """NACK of the message `seq`, with the code that fits the exception."""
-    if isinstance(error, StoreError) and error.code in ("full", "flash"):
+    if isinstance(error, StoreError) and error.code in ("full", "busy", "flash"):
         code = protocol.STORAGE_FULL  # to be offered again
     elif isinstance(error, LinkError):
         code = protocol.UNKNOWN

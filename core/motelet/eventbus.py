@@ -7,8 +7,12 @@ where it is asked for, `motelet.uploads` with the first message for the cloud, `
 the first one that the cloud publishes here.
 """
 
+from micropython import const
+
 from motelet import borrow
 from motelet.messages import ARRIVED
+
+_HELD_MS = const(50)
 
 
 class EventBus:
@@ -40,6 +44,7 @@ class EventBus:
         self.qos = 1
         self.context = None  # of TLS
         self._ruled = True  # those may be other ones now
+        self._held = False  # a message for the cloud, while the store makes room
         borrow("eventrules").start(self, port, loop, log, twin.store, node, config)
         self.task = loop.spawn("eventbus", self.run)
 
@@ -68,6 +73,9 @@ class EventBus:
             client.waiter = task
         waiting = False
         while True:
+            if self._held:
+                self._held = False
+                self.wake()
             online = client is None or client.connected or self.broker is not None
             if online != self.local.online:
                 self.local.connected(online)
@@ -122,11 +130,14 @@ class EventBus:
             if self.apps is not None:
                 self.apps.arrived(topic, payload)
         elif self.apps is None or not self.apps.arrived(topic, payload):
-            self.upload().put(topic, payload)
+            if not self.upload().put(topic, payload):
+                self._held = True
+                self.task.sleep(_HELD_MS)
+                return False
         return True
 
     def wake(self, events=0):
-        """DeviceTwin's mailbox has room again."""
+        """What was held up for want of room may go on."""
         if self.client is not None:
             self.client.wake()
         if self.broker is not None:

@@ -18,7 +18,8 @@ _MAGIC = const(0x31766B6D)  # "mkv1"; small enough not to be an object on a 32-b
 _RESIDUE = const(0x2144DF1C)  # CRC-32 of anything that is followed by its own CRC-32
 _BLANK_SIZE = const(512)
 _BLANK_CRC = const(0xBD7BC39F)  # of 512 bytes of 0xff
-_COMPACT_PAGES = const(64)  # copied at most before one record is written: with it, less than a block
+_COMPACT_PAGES = const(64)  # copied at most by one `step`: less than a block
+_PACE = const(8)  # pages copied for each page that is put, where blocks are short
 _RESERVE_BLOCKS = const(4)
 _TRIES = const(4)  # blocks that may fail under one record
 
@@ -33,25 +34,47 @@ _ALONE = const(3)
 _USED = const(1)
 _BAD = const(2)
 _SUSPECT = const(4)
+_BLANK = const(8)  # erased ahead
 
 
 # Room
 
 
 def relieve(store, pages, puts):
-    """Make sure that `pages` can be written without running out of blocks. StoreFull if it `puts`."""
+    """Make sure that `pages` can be written without running out of blocks. StoreFull if it `puts`.
+
+    Where the store has a task for it, it takes one erase at the most, together with what is written then:
+    StoreError "busy" if it `puts` and needs more.
+    """
+    room = store._per - _FIRST_PAGE
+    large = _large(store)
+    # A record more than what was asked for, and one that is copied at the end, fit the same block.
+    left = room - pages - 2 * large
     if store._torn_seq or store._unnoted:
         borrow("kvrepair").settle(store)
-    room = store._per - _FIRST_PAGE
-    need = _reserve(store, 0) + pages // (room - _large(store))
-    if store._ease and _short(store):
-        compact(store)
+        left = 0
+    if puts or store.spare >= _reserve(store, 0):
+        left = min(left, _PACE * pages)
+    while store._ease and left > 0 and _short(store):
+        left = compact(store, left)
+    need = _reserve(store, -store._copied) + pages // (room - large)
+    task = store.task
     for _ in range(4 * store._blocks):
-        if store.spare >= need or not compact(store):
+        if store.spare >= need or task or store._tail == store._head:
             break
+        compact(store, _COMPACT_PAGES)
     judge(store)
-    if puts and store.spare < need:
-        raise StoreFull()
+    if task and store._due:
+        task.wake()
+    if puts:
+        if store.spare < need and not (task and _gains(store)):
+            raise StoreFull()
+        more = -(-(pages + 2 * large - room) // (room - large))  # blocks opened behind the first
+        if task and (store.spare < need or more > _blanks(store)):
+            store._ahead = max(store._ahead, more)
+            store._due = True
+            task.wake()
+            raise StoreError("busy", "store is making room, try again")
 
 
 def step(store):
@@ -59,31 +82,35 @@ def step(store):
     if store._torn_seq or store._unnoted:
         borrow("kvrepair").settle(store)
     if _short(store):
-        compact(store)
+        compact(store, _COMPACT_PAGES)
         judge(store)
         return True
     judge(store)
-    block = _next(store)
-    if block >= 0 and block != store._erased:
+    block = _next(store, 0) if _blanks(store) < store._ahead else -1
+    if block >= 0:
         store._sync()
         if _erase(store, block):
-            store._erased = block
-    store._due = store._unnoted
-    return False
+            store._state[block] = _BLANK
+    more = block >= 0 and _blanks(store) < store._ahead
+    store._due = store._unnoted or more
+    return more and not store._unnoted
 
 
 def judge(store):
     """Note how many pages may be in use, and whether a put into the open block must come by `relieve`."""
     room = store._per - _FIRST_PAGE
     store._limit = (store._blocks - store.retired - 5) * room * 2 // 3
-    store._tight = store._unnoted or store.spare <= _reserve(store, room) or _short(store)
+    short = _short(store)
+    store._tight = store._unnoted or store.spare <= _reserve(store, room) or short
+    if not short:
+        store._copied = 0
 
 
 def _reserve(store, more):
-    """Blocks that a full turn of compaction may need before it gains any, with so many pages more in use."""
+    """Blocks that compaction may need before it gains any, to copy so many pages more than are in use."""
     room = store._per - _FIRST_PAGE
     large = _large(store)
-    return _RESERVE_BLOCKS + (store.used + more) * large // (room * (room - large))
+    return _RESERVE_BLOCKS + max(0, store.used + more) * large // (room * (room - large))
 
 
 def _large(store):
@@ -93,8 +120,13 @@ def _large(store):
 def _short(store):
     """Is it time to compact, or will it be when this block is full, and is there anything to gain?"""
     room = store._per - _FIRST_PAGE
-    if store.spare > _reserve(store, room) + (store.used + room) // (8 * room):
-        return False
+    slack = -(-store.used // (_PACE * room)) + store._ahead - 1
+    return store.spare <= _reserve(store, room) + slack and _gains(store)
+
+
+def _gains(store):
+    """Would a full turn of compaction free a block?"""
+    room = store._per - _FIRST_PAGE
     held = store._blocks - store.retired - store.spare
     return (held - 1) * (room - _large(store)) - store.used > room
 
@@ -102,12 +134,16 @@ def _short(store):
 # Blocks
 
 
-def _next(store):
-    """The block to open next, -1 when none may be erased."""
+def _blanks(store):
+    return store._state.count(b"\x08")
+
+
+def _next(store, state):
+    """The next block behind the head that is in `state`, 0 or _BLANK; -1 when none is."""
     block = store._head
     for _ in range(store._blocks):
         block = (block + 1) % store._blocks
-        if not store._state[block]:
+        if store._state[block] == state:
             return block
     return -1
 
@@ -135,10 +171,14 @@ def open(store):
     """Open the next block. The copies made so far must be durable before its header moves the tail."""
     store._sync()
     while True:
-        block = _next(store)
+        block = _next(store, _BLANK)
         if block < 0:
-            raise StoreFull()
-        if (block == store._erased or _erase(store, block)) and _write_header(store, block):
+            block = _next(store, 0)
+            if block < 0:
+                raise StoreFull()
+            if not _erase(store, block):
+                continue
+        if _write_header(store, block):
             break
     store._state[block] = _USED
     if store._tail < 0:
@@ -152,6 +192,8 @@ def open(store):
     store._end = store._sealed = _FIRST_PAGE
     store.spare -= 1
     store._due = True
+    if store.task:
+        store.task.wake()  # to erase the next
     while store._freed:
         store._state[store._freed.pop()] &= _BAD
     judge(store)
@@ -161,7 +203,6 @@ def _write_header(store, block):
     buf = store._buf
     unit = store._unit
     store._seq += 1
-    store._erased = -1
     for at in range(2 * unit):
         buf[at] = 255
     tail = store._tail_seq or store._seq
@@ -198,15 +239,17 @@ def header(store, block):
 # Compaction
 
 
-def compact(store):
-    """Copy some of what the tail block holds, or free it. False when only the head is left."""
+def compact(store, budget):
+    """Copy so many pages of what the tail block holds, or free it: the pages left, 0 or less for none.
+
+    None are when the head is all there is. The last record may be longer than what was left.
+    """
     if store._tail == store._head:
-        return False
-    budget = _COMPACT_PAGES
+        return 0
     stop = (store._tail + 1) * store._per
     while store._cursor < stop:
         if budget <= 0:
-            return True
+            return 0
         where = store._cursor
         size = store._load(where)
         if size < 0:
@@ -219,11 +262,12 @@ def compact(store):
             if not move(store, where, _ALONE):
                 store._hole = True
             budget -= pages
+            store._copied += pages
         store._cursor += pages
     if store._hole:
         borrow("kvrepair").sweep(store, store._tail)
     _free_tail(store)
-    return True
+    return budget
 
 
 def _free_tail(store):

@@ -24,7 +24,14 @@ def batch(store, items):
     if len(items) > _BATCH_MAX or len(set([pair[0] for pair in items])) < len(items):
         raise StoreError("batch", "%d items, or a key twice" % len(items))
     staged = []
+    pages = 0
+    for key, value in items:
+        if value is not None and (len(value) > store.chunk_size or is_secret(key)):
+            pages += -(-len(value) // store.chunk_size) * (len(store._buf) // store._unit)
     try:
+        if pages:
+            store._room(pages, pages, True)
+            store._ease = False
         for key, value in items:
             raw = store._encode(key)
             if value is None:

@@ -44,7 +44,9 @@ class Store:
     `damaged` counts the records and blocks found unreadable since mount, `retired` the blocks no longer
     used, `used` the pages that hold what is current, `spare` the blocks free to be opened.
     `on_damage(block, page)` is called for each damage when it is set. `vault` is what values of Secrets are
-    encrypted with (kvseal); without one they are refused with StoreError "seal".
+    encrypted with (kvseal); without one they are refused with StoreError "seal". `keeper`, when it is set, is
+    woken (`wake()`) when there is need of `step()`, which it is to call: from then on no put makes more
+    room than one erase does, and one for which that is not enough is refused with StoreError "busy".
 
     ValueError for a flash that no store fits. Whatever writes or borrows may raise MemoryError: nothing is
     lost by it, and the same call may be made again.
@@ -52,7 +54,7 @@ class Store:
 
     def __init__(self, flash):
         self.flash = flash
-        self.on_damage = self.vault = None
+        self.on_damage = self.vault = self.task = None
         borrow("kvmount").prepare(self)
 
     def mount(self):

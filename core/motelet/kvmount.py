@@ -62,13 +62,15 @@ def _reset(store):
     store._state = bytearray(store._blocks)
     store._after = array("H", bytes(2 * store._blocks))  # the block that follows each in the log
     store._freed = []  # blocks that the next header frees
+    store._ahead = 1  # so many blocks are to be erased ahead
+    store._copied = 0  # pages, since blocks became short
     store._hash = bytearray(2)
     store._names = array(store._type, [0])
     store._values = array(store._type, [0])
     store._streams = {}
     store._unused = 1  # no number below it is free
     store._seq = store._head_seq = store._tail_seq = 0
-    store._head = store._tail = store._erased = -1
+    store._head = store._tail = -1
     store._sealed = store._cursor = store._limit = 0
     store._end = store._per  # no block is open
     store._torn_seq = store._torn_page = 0  # where a group begins that is not known to be durable

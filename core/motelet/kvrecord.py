@@ -5,7 +5,10 @@ Below `kvlog`, `kvmount` and `kvstream`, so that the store can load the two othe
 
 
 class StoreError(Exception):
-    """The store refuses. `code`: "full", "key", "batch", "size", "digest", "seal" or "flash"."""
+    """The store refuses. `code`: "full", "busy", "key", "batch", "size", "digest", "seal" or "flash".
+
+    "busy": the same call may be made again once others had their turn.
+    """
 
     def __init__(self, code, text):
         super().__init__(text)

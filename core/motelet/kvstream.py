@@ -56,8 +56,10 @@ class Writer:
     def _take(self, data):
         if self._done + len(data) > self._total:
             raise StoreError("size", "more than %d bytes" % self._total)
-        self._hash.update(data)
         self._done += len(data)
+        if self._fill + len(data) >= len(self._buf) > 0:
+            self._room((self._fill + len(data)) // len(self._buf))
+        self._hash.update(data)
         data = memoryview(data)
         while len(data):
             count = min(len(data), len(self._buf) - self._fill)
@@ -67,6 +69,13 @@ class Writer:
             if self._fill == len(self._buf):
                 self._flush()
 
+    def _room(self, chunks):
+        # All that one call writes is asked for at once.
+        store = self._store
+        pages = chunks * (len(store._buf) // store._unit)
+        store._room(pages, pages, True)
+        store._ease = False
+
     def _flush(self):
         store = self._store
         locations = store._streams[self._stream]
@@ -74,8 +83,6 @@ class Writer:
         if self._seal is not None:
             data = self._seal.close(len(locations), data)
         pages = store._pages(len(data))
-        store._room(pages, pages, True)
-        store._ease = False
         locations.append(store._append(_CHUNK, self._stream, len(locations), _ALONE, data))
         store.used += pages
         self._fill = 0
@@ -101,6 +108,7 @@ class Writer:
             if sha256 is not None and sha256 != digest:
                 raise StoreError("digest", "digest differs")
             if self._fill:
+                self._room(1)
                 self._flush()
             payload = bytearray(4) + (digest if self._seal is None else self._seal.nonce)
             pack_into("<I", payload, 0, self._total)

@@ -38,7 +38,7 @@ class MetaManager:
     def run(self, task):
         """Hand what flash holds to the modules, then say READY: an offline start needs no link.
 
-        After that, keep the store's house soon after each write, so that the next finds an erased block.
+        After that, keep the store's house, which wakes this task when there is need of it.
         """
         for resource in list(self.store.keys()):
             while self._full(task):
@@ -47,7 +47,7 @@ class MetaManager:
                 self.changed(resource)
         while not self._twin.put(READY):
             yield
-        self._task = task
+        self._task = self.store.task = task
         while True:
             more = self._more = self.store.step()
             task.sleep(_BUSY_MS if more else _IDLE_MS)
@@ -79,8 +79,6 @@ class MetaManager:
         """
         self.store.put(resource, memoryview(message)[start:end])
         self._more = True
-        if self._task:
-            self._task.sleep(_BUSY_MS)
         self._hand_on(resource, message, start, end)
 
     def delete(self, resource):

@@ -32,20 +32,26 @@ class Uploads:
         return len(self._queue.numbers)
 
     def put(self, topic, payload):
-        """Keep a message; durable on return, unless it is counted in `dropped`."""
+        """Keep a message; durable on return, unless it is counted in `dropped`.
+
+        False when nothing was done, for the store has to make room first.
+        """
         if len(payload) > UPLOAD_SIZE_MAX:
             self._drop("too large", topic)
-            return
+            return True
         numbers = self._queue.numbers
         try:
             if len(numbers) >= UPLOADS_MAX:
                 self._forget(numbers[0], "queue full")
             self._queue.add(topic, self._epoch_ms(), payload)
         except StoreError as error:
+            if error.code == "busy":
+                return False
             self._drop(str(error), topic)
-            return
+            return True
         if self.hub is not None:
             self.hub.wake()
+        return True
 
     def next(self):
         """-> number of the oldest message that is not under way, 0 when there is none."""

@@ -1,5 +1,6 @@
 """Twin updates of applications, with the exchanges of a real EdgeCore 1.23; where ours differ it says so."""
 
+from busy_store import Busy
 from twin_world import (
     DEV,
     NODEV,
@@ -15,6 +16,8 @@ from twin_world import (
 )
 
 from motelet.devicetwin.payload import UNMARSHAL
+from motelet.devicetwin.update import TRIES_MAX
+from motelet.messages import ARRIVED
 
 
 def test_an_update_is_answered_by_result_and_document():
@@ -109,6 +112,34 @@ def test_an_update_is_answered_after_the_store_has_it():
     said = update(world, "e500", x=actual("1"))
     assert said[0][1]["code"] == 500 and said[0][1]["event_id"] == "e500" and len(said) == 1
     assert world.ask(DEV + "twin/get", {})[0][1]["twin"] == {}
+
+
+def test_an_update_waits_while_the_store_makes_room():
+    world = make()
+    busy = Busy(world.store, 5)
+    assert world.inbox.put(
+        ARRIVED, DEV + "twin/update", b'{"event_id":"1","twin":{"x":{"actual":{"value":"1"}}}}'
+    )
+    assert world.inbox.put(
+        ARRIVED, DEV + "twin/update", b'{"event_id":"2","twin":{"x":{"actual":{"value":"2"}}}}'
+    )
+    world.step(20)
+    said = [each[1]["event_id"] for each in world.said() if each[0] == DEV + "twin/update/result"]
+    assert said == ["1", "2"] and busy.left < 0
+    assert world.ask(DEV + "twin/get", {})[0][1]["twin"]["x"]["actual"]["value"] == "2"
+
+
+def test_an_update_is_refused_when_the_store_makes_no_room():
+    world = make()
+    busy = Busy(world.store, 1000)
+    assert world.inbox.put(
+        ARRIVED, DEV + "twin/update", b'{"event_id":"e","twin":{"x":{"actual":{"value":"1"}}}}'
+    )
+    world.step(TRIES_MAX + 10)
+    assert busy.left == 1000 - TRIES_MAX
+    refused(world.said(), 500, "store is making room, try again")
+    busy.left = 1  # the next one has as many tries again
+    assert "code" not in update(world, x=actual("2"))[0][1]
 
 
 def test_the_number_of_properties_of_a_device_is_bounded():

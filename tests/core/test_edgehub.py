@@ -5,6 +5,7 @@ The real bridge is the peer in tests/integration; here the script can do what a 
 
 from hashlib import sha256
 
+from busy_store import Busy
 from link_world import World, encoded, prop
 
 from motelet import borrow, protocol
@@ -69,6 +70,10 @@ def test_full_flash_is_said_and_nothing_is_acknowledged_as_stored():
     cloud.say([protocol.PUT, 1, "default/configmap/c", "v", b"\xa0"])
     heard = cloud.heard()
     assert heard[0][:3] == [protocol.NACK, 1, protocol.STORAGE_FULL] and not world.store.data
+    world.store.full = False
+    Busy(world.store, 1)
+    cloud.say([protocol.PUT, 2, "default/configmap/c", "v1", b"x"])
+    assert cloud.heard()[0] == [protocol.NACK, 2, protocol.STORAGE_FULL, "store is making room, try again"]
 
 
 def test_a_malformed_or_local_resource_is_refused():

@@ -1,5 +1,6 @@
 """The queue of uploads: bounded, in order, in flash."""
 
+from busy_store import Busy
 from nor import Nor
 
 import motelet.uploads
@@ -45,6 +46,14 @@ def test_messages_leave_in_order_when_the_cloud_has_them():
     queue.acked(2)
     queue.acked(2)
     assert len(queue) == 0 and list(world.store.keys(".hub/")) == []
+
+
+def test_while_the_store_makes_room_nothing_is_taken_and_nothing_lost():
+    world = World()
+    busy = Busy(world.store, 1)
+    assert world.queue.put("t", b"1") is False and not world.queue.dropped and not len(world.queue)
+    assert world.queue.put("t", b"1") is True and busy.left < 0
+    assert world.queue.read(1)[2] == b"1"
 
 
 def test_what_waits_outlives_the_power():

@@ -7,6 +7,7 @@ the tests of core. On MicroPython EventBus runs in test_mosquitto.py.
 import re
 
 import test_devicetwin_conflicts as conflicts
+from busy_store import Busy
 from nor import Nor
 from twin_world import DEV, RESOURCE, World
 
@@ -89,6 +90,21 @@ def test_uploads_are_kept_before_they_are_acknowledged():
         gateway.arrive(topic, b"\x00\xff", number)
         assert gateway.hear() == b"\x40\x02\x00" + bytes((number,))
         assert gateway.eventbus.uploads.read(number)[::2] == (topic, b"\x00\xff")
+
+
+def test_an_upload_waits_with_the_broker_while_the_store_makes_room():
+    gateway = Gateway()
+    gateway.join()
+    busy = Busy(gateway.store, 3)
+    gateway.arrive("node/user/z", b"first", 1)
+    gateway.arrive("node/user/z", b"second", 2)
+    heard = gateway.hear()
+    assert heard == b"" and busy.left == 2
+    for _ in range(4):
+        gateway.clock.advance(50)
+        heard += gateway.hear()
+    assert heard == b"\x40\x02\x00\x01\x40\x02\x00\x02" and not gateway.eventbus.uploads.dropped
+    assert [gateway.eventbus.uploads.read(number)[2] for number in (1, 2)] == [b"first", b"second"]
 
 
 def test_a_burst_of_requests_waits_with_the_broker():

@@ -159,7 +159,7 @@ def test_sync_before_the_write():
 
 @pytest.mark.planted
 def test_batch_without_commit_record():
-    assert caught("batch", "nor32", BatchWithoutCommitRecord)
+    assert caught("batch", "nor32", BatchWithoutCommitRecord, seed=4)
 
 
 @pytest.mark.planted
@@ -179,14 +179,14 @@ def test_old_block_erased_before_the_copy_is_durable(monkeypatch):
 def test_old_block_erased_before_it_is_copied(monkeypatch):
     real = kvblock.compact
 
-    def compact(store):
+    def compact(store, budget):
         start = store._tail * store.flash.block_size
         if store._tail != store._head and store.rescued[0] != start:
             content = bytearray(store.flash.block_size)
             store.flash.read(start, content)
             store.rescued = (start, bytes(content))
             store.flash.erase(store._tail)
-        return real(store)
+        return real(store, budget)
 
     monkeypatch.setattr(kvblock, "compact", compact)
     assert caught("compaction", "nor32", ErasesBeforeTheCopy)

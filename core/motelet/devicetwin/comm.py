@@ -51,6 +51,8 @@ class Communication:
         self._out = twin.bus.mailbox("eventbus", MAILBOX_SIZE)
         self._again = []  # ids of the devices that are still to be said again
         self._news = []  # what was read: [(Property, value before, its time)]
+        self._held = None  # (topic, payload) of the update that waits for room in the store
+        self._tries = 0  # of it
         self._task = self.eventbus = None  # the latter where the internal broker is the only one
 
     def connected(self, online):
@@ -72,6 +74,12 @@ class Communication:
         self._task = task
         if len(self._out) > MAILBOX_SIZE - _ANSWERS_MAX:
             return False
+        held = self._held
+        if held:
+            self._held = None
+            task.wake()
+            self.handle(held[0], held[1])
+            return False
         if self._news or self._again:
             task.wake()
             borrow("devicetwin.twin").tell(self)
@@ -92,7 +100,8 @@ class Communication:
         if (sync or topic.endswith("/twin/update")) and topic.startswith(_DEVICE) and topic.count("/") == 6:
             from motelet.devicetwin.update import update
 
-            update(self, topic[len(_DEVICE) : topic.rfind("/twin/")], payload, sync)
+            if update(self, topic[len(_DEVICE) : topic.rfind("/twin/")], payload, sync):
+                self._held = (topic, payload)
         else:
             parts = topic.split("/")
             borrow("devicetwin.request").handle(self, parts, "/".join(parts[5:]), payload)

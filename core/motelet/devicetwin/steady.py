@@ -63,7 +63,14 @@ class Steady:
     def update(self, topic, buf, at, stop):
         """Do what the message buf[at:stop] on `topic` tells; -> False when `update` has to."""
         comm = self._comm
-        busy = comm._news or comm._again or len(comm._out) or len(comm.twin._inbox) or comm.twin._tries
+        busy = (
+            comm._held
+            or comm._news
+            or comm._again
+            or len(comm._out)
+            or len(comm.twin._inbox)
+            or comm.twin._tries
+        )
         if busy or not comm.online or self._eventbus.apps is not None:
             return False  # what came before comes first
         try:

@@ -47,6 +47,7 @@ from motelet.kvlog import StoreError
 
 PROPERTIES_MAX = 64  # records of one device
 KEY_SIZE_MAX = 128
+TRIES_MAX = 100  # of an update, while the store makes room
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.,:/@#"
 _NO_DEVICE = "update rejected due to the device is not existed"
 _NO_TWIN = "Update twin error, key:twin does not exist"
@@ -83,7 +84,10 @@ def _keep(comm, device, changes):
 
 
 def update(comm, device_id, payload, sync):
-    """dealTwinUpdate, and with `sync` dealTwinSync: an application tells values, or asks for some."""
+    """dealTwinUpdate, and with `sync` dealTwinSync: an application tells values, or asks for some.
+
+    -> True when nothing was done and it is to be called again, for the store has to make room first.
+    """
     if comm.eventbus is not None and comm.eventbus.broker.steady is None:
         _hasten(comm, comm.eventbus)
     event_id = ""
@@ -104,8 +108,13 @@ def update(comm, device_id, payload, sync):
         error(comm, device_id, "twin/update", event_id, 400, str(bad))
         return
     except StoreError as bad:
+        comm._tries += 1
+        if bad.code == "busy" and comm._tries < TRIES_MAX:
+            return True
+        comm._tries = 0
         error(comm, device_id, "twin/update", event_id, 500, str(bad))
         return
+    comm._tries = 0
     if not sync:
         out = begin(comm, event_id)
         out.write('"twin":{')

@@ -13,6 +13,7 @@ from motelet import borrow
 from motelet.kvlog import StoreError
 
 _ENOENT = const(2)
+_EAGAIN = const(11)
 _EACCES = const(13)
 _ENOSPC = const(28)
 _CLOSE = const(4)  # MP_STREAM_CLOSE
@@ -181,8 +182,11 @@ class Fresh(_File):
 
     def close(self):
         if self._key:
-            key, self._key = self._key, None
             try:
-                self._store.put(key, self._data)
-            except StoreError:
+                self._store.put(self._key, self._data)
+            except StoreError as error:
+                if error.code == "busy":
+                    raise OSError(_EAGAIN)  # it may be closed again, when others had their turn
+                self._key = None
                 raise OSError(_ENOSPC)
+            self._key = None

@@ -11,6 +11,9 @@ from motelet import borrow
 from motelet.device import APPLY, MOMENTARY
 
 _KEY_SIZE_MAX = const(64)
+PUT_TRIES = const(200)  # while the store makes room
+_PUT_PAUSE_S = const(0.05)
+_EAGAIN = const(11)
 
 
 class Services:
@@ -114,4 +117,9 @@ class Services:
         return self.edged.store.get(self._key(app, key))
 
     async def put(self, app, key, value):
-        borrow("edged.values").put(self.edged.store, self._space(app), self._key(app, key), value)
+        key = self._key(app, key)
+        for _ in range(PUT_TRIES):
+            if borrow("edged.values").put(self.edged.store, self._space(app), key, value):
+                return
+            await asyncio.sleep(_PUT_PAUSE_S)
+        raise OSError(_EAGAIN)

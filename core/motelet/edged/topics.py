@@ -99,11 +99,11 @@ def publish(services, bus, topic, payload):
     check(topic, False)
     if bus is None:
         arrived(services, topic, payload)
-    elif not bus.out.put(PUBLISH, topic, payload):
+    # The internal broker gives nothing back to the gateway of what the gateway itself sends.
+    elif bus.out.full() or bus.client is None and not bus.arrived(topic, payload):
         raise OSError(_EAGAIN)
-    elif bus.client is None:
-        # The internal broker gives nothing back to the gateway of what the gateway itself sends.
-        bus.arrived(topic, payload)
+    else:
+        bus.out.put(PUBLISH, topic, payload)
 
 
 def arrived(services, topic, payload):

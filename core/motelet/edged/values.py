@@ -19,13 +19,22 @@ def meets(prop, value):
 
 
 def put(store, space, key, value):
-    """Keep `value` under `key`, which is in `space`; None: forget it. OSError when there is no room."""
+    """Keep `value` under `key`, which is in `space`; None: forget it. OSError when there is no room.
+
+    -> False when nothing was done, for the store has to make room first.
+    """
     if value is None:
         store.delete(key)
-        return
+        return True
+    if store.task and store.behind():
+        store.task.wake()
+        return False
     if len(value) > VALUE_SIZE_MAX or key not in store and len(list(store.keys(space))) >= KEYS_MAX:
         raise OSError(_ENOSPC)
     try:
         store.put(key, value)
-    except StoreError:
+    except StoreError as error:
+        if error.code == "busy":
+            return False
         raise OSError(_ENOSPC)
+    return True
