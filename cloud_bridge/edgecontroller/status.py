@@ -202,12 +202,33 @@ def _conditions(pod: Body, board: BoardStatus, init_count: int, phase: str) -> l
     found = [{"type": "Initialized", "status": "True" if done else "False"}]
     if not done:
         found[0]["reason"] = "ContainersNotInitialized"
-    for kind in ("Ready", "ContainersReady"):
-        found.append({"type": kind, "status": "False" if not_ready else "True", **not_ready})
+    found.append({"type": "ContainersReady", "status": "False" if not_ready else "True", **not_ready})
+    found.append({**found[-1], "type": "Ready"} if not_ready else ready_of(pod))
     stored = (pod.get("status") or {}).get("conditions") or ()
     if any(each.get("type") == HELD for each in stored):
         found.append({"type": HELD, "status": "False"})
     return [*found, {"type": "PodScheduled", "status": "True"}]
+
+
+def ready_of(pod: Body) -> dict[str, str]:
+    """The condition Ready of a pod whose containers are ready: that is left to its readiness gates."""
+    stored = {each.get("type"): each for each in (pod.get("status") or {}).get("conditions") or ()}
+    gates = [str(each.get("conditionType", "")) for each in pod["spec"].get("readinessGates") or ()]
+    closed = [each for each in gates if stored.get(each, {}).get("status") != "True"]
+    if not closed:
+        return {"type": "Ready", "status": "True"}
+    text = f"the condition {closed[0]} of a readiness gate is not True"
+    return {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady", "message": text}
+
+
+def gate_moved(pod: Body) -> bool:
+    """Whether Ready is stored otherwise than `ready_of` has it, of a pod whose containers are ready."""
+    stored = {
+        each.get("type"): each.get("status") for each in (pod.get("status") or {}).get("conditions") or ()
+    }
+    if not pod["spec"].get("readinessGates") or stored.get("ContainersReady") != "True":
+        return False
+    return stored.get("Ready") != ready_of(pod)["status"]
 
 
 def _statuses(

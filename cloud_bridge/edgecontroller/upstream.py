@@ -22,8 +22,15 @@ from cloud_bridge.backends.base import (
     PodChange,
 )
 from cloud_bridge.edgecontroller.downstream import FINISHED, Downstream, node_of, phase_of
-from cloud_bridge.edgecontroller.effective import HELD, UnrunnableError, deleted
-from cloud_bridge.edgecontroller.status import BoardStatus, parse, pod_status, waiting_status
+from cloud_bridge.edgecontroller.effective import HELD, deleted
+from cloud_bridge.edgecontroller.status import (
+    BoardStatus,
+    gate_moved,
+    parse,
+    pod_status,
+    ready_of,
+    waiting_status,
+)
 from cloud_bridge.logs import Log
 from cloud_bridge.resources import PodReport, Refusal, Settle
 from motelet import protocol
@@ -90,7 +97,11 @@ class Upstream:
             else:
                 self._backend.tell(key, "Failed", f"Error: {error.reason}: {error}", True)
             if phase_of(pod) in ("", "Pending") and not deleted(pod):
-                self._wait(key, pod, error)
+                self._say(key, pod, waiting_status(pod, error, time.time_ns() // 1_000_000))
+        for key in self._downstream.pods.nodes.get(node, ()):
+            pod = self._backend.get(key)
+            if pod is not None and gate_moved(pod) and key not in self._pending:
+                self._say(key, pod, {"conditions": [ready_of(pod)]})
         for key in [
             each
             for each in self._told
@@ -138,8 +149,8 @@ class Upstream:
                 settle(refusal)
         return not again
 
-    def _wait(self, key: Key, pod: Body, error: UnrunnableError) -> None:
-        status = waiting_status(pod, error, time.time_ns() // 1_000_000)
+    def _say(self, key: Key, pod: Body, status: Mapping[str, Any]) -> None:
+        """Have the status written that follows from what is stored."""
         waiting = self._pending.pop(key, None)
         change = PodChange(str(pod["metadata"].get("uid", "")), status)
         self._pending[key] = _Pending(change, waiting.settle if waiting else [])

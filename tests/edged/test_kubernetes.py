@@ -159,3 +159,24 @@ def waits_for(pod: dict[str, Any]) -> str:
     """The reason why its container waits."""
     statuses = pod.get("status", {}).get("containerStatuses") or [{}]
     return str(statuses[0].get("state", {}).get("waiting", {}).get("reason", ""))
+
+
+def test_a_readiness_gate(world: ClusterWorld) -> None:
+    path = "/api/v1/namespaces/default/pods/gated"
+    spec = template("gated")["spec"]
+    spec |= {"nodeName": NODE, "readinessGates": [{"conditionType": "shop/open"}]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "gated"}, "spec": spec}
+    world.kubectl_apply(code("gated", LOOP), body)
+
+    def conditions() -> dict[str, str]:
+        found = world.cluster.request("GET", path).get("status", {}).get("conditions") or ()
+        return {each["type"]: each["status"] for each in found}
+
+    wait_for("it runs", lambda: conditions().get("ContainersReady") == "True")
+    assert conditions()["Ready"] == "False"
+    for status in ("True", "False"):
+        patch = {"status": {"conditions": [{"type": "shop/open", "status": status}]}}
+        world.cluster.request("PATCH", f"{path}/status", patch, "application/strategic-merge-patch+json")
+        wait_for("it follows", lambda status=status: conditions()["Ready"] == status)
+        assert conditions()["shop/open"] == status
+    world.cluster.kubectl("delete", "pod", "gated", "--wait=false")

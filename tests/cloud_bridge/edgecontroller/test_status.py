@@ -4,7 +4,14 @@ import cbor2
 import pytest
 
 from cloud_bridge.edgecontroller.effective import CONFIG_ERROR, UnrunnableError
-from cloud_bridge.edgecontroller.status import STATUS_SIZE_MAX, parse, pod_status, qos_class, waiting_status
+from cloud_bridge.edgecontroller.status import (
+    STATUS_SIZE_MAX,
+    gate_moved,
+    parse,
+    pod_status,
+    qos_class,
+    waiting_status,
+)
 
 NOW = 1_790_000_000_000
 RUNS = [1, True, 0, 0, NOW, 0, "", ""]
@@ -82,6 +89,27 @@ def test_conditions_and_their_reasons():
     assert conditions(found)["Initialized"] == "False" and "ContainersNotInitialized" in str(found)
     assert "PodCompleted" in str(status(pod("Never"), DONE)["conditions"])
     assert "PodFailed" in str(status(pod("Never"), CRASHED)["conditions"])
+
+
+def test_readiness_gates():
+    gates = {"readinessGates": [{"conditionType": "x/a"}, {"conditionType": "x/b"}]}
+    found = status(pod(**gates), RUNS)
+    assert conditions(found)["ContainersReady"] == "True" and conditions(found)["Ready"] == "False"
+    assert "condition x/a of a readiness gate" in str(found["conditions"])
+    opened = [{"type": "x/a", "status": "True"}, {"type": "x/b", "status": "True"}]
+    assert conditions(status(pod(status={"conditions": opened}, **gates), RUNS))["Ready"] == "True"
+    assert conditions(status(pod(status={"conditions": opened}, **gates), UNREADY))["Ready"] == "False"
+    ready, closed = {"type": "Ready", "status": "True"}, {"type": "Ready", "status": "False"}
+    containers = {"type": "ContainersReady", "status": "True"}
+    for stored, moved in (
+        ([containers, closed, *opened], True),
+        ([containers, ready, *opened], False),
+        ([containers, ready], True),
+        ([containers, closed], False),
+        ([{**containers, "status": "False"}, closed, *opened], False),
+    ):
+        assert gate_moved(pod(status={"conditions": stored}, **gates)) == moved
+        assert not gate_moved(pod(status={"conditions": stored}))
 
 
 def test_the_states_of_containers():
