@@ -20,7 +20,7 @@ from motelet.metamanager import MetaManager
 
 # Bytes after which garbage is collected. Left to itself MicroPython collects when no room is left. By then
 # what stays lies between garbage all over the heap, and the code of a module to be borrowed fits nowhere.
-_COLLECT_BYTES = const(4096)
+_COLLECT_BYTES = const(8192)
 
 
 def field(config, name, kind, default=None):

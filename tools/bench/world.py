@@ -102,6 +102,46 @@ class Manifests:
         fresh.replace(self._folder / f"{name}.yaml")
 
 
+class Server:
+    """A process that takes connections on `port`; what it says is in the file `log`."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path, port: int) -> None:
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it takes connections. Raises UserError."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _listens(self._port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                text = self._log.read_text()[-2000:]
+                raise UserError(f"{self._command[0]} does not serve on port {self._port}:\n{text}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs; `start` starts it again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, if it runs, and wait for its end."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_TIMEOUT_S)
+
+
 @dataclass(frozen=True)
 class World:
     """The running peers: `config` is the gateway's configuration, for gateway_probe."""
@@ -109,6 +149,7 @@ class World:
     config: dict[str, Any]
     manifests: Manifests
     field: Field
+    bridge: Server
 
 
 @contextmanager
@@ -140,7 +181,8 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
             str(folder / "manifests"),
         ]
         bridge += ["--listen", f"{HOST}:{bridge_port}", *options]
-        stack.enter_context(_serving(bridge, dict(os.environ), folder / "bridge.log", bridge_port))
+        server = _serving(bridge, dict(os.environ), folder / "bridge.log", bridge_port)
+        running_bridge = stack.enter_context(server)
         config = {
             "node": NODE,
             "bridge": link,
@@ -151,7 +193,7 @@ def running(folder: Path, tls: bool) -> Iterator[World]:
             "devices": DEVICES,
             "collect_ms": COLLECT_MS,
         }
-        yield World(config, manifests, field)
+        yield World(config, manifests, field, running_bridge)
 
 
 @contextmanager
@@ -193,22 +235,14 @@ def fresh(name: str) -> Path:
 
 
 @contextmanager
-def _serving(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
+def _serving(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[Server]:
     """Run a server; the context begins when it takes connections and ends it."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+    server = Server(command, environment, log, port)
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"{command[0]} does not serve on port {port}:\n{log.read_text()[-2000:]}")
-            time.sleep(0.05)
-        yield
+        server.start()
+        yield server
     finally:
-        process.terminate()
-        process.wait(START_TIMEOUT_S)
+        server.stop()
 
 
 def wait_for(port: int) -> None:
