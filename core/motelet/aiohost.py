@@ -62,6 +62,7 @@ class Host:
         self._task = self._kept = None
         self.due = False  # the stack is to be cleared: an application was ended
         self.next = None  # function: of the asyncio task that runs next, of None when asyncio waits
+        self.ended = None  # function: of what ended asyncio; -> whether it was an application's, and is over
 
     def run(self):
         """Run the loop and whatever asyncio tasks there are, until `loop.stop()`.
@@ -70,16 +71,19 @@ class Host:
         `run` is to be called again.
         """
         self.loop.running = True
-        core.cur_task = None  # whose the task of `_main` would be
         if self._kept is None:
             self.attach()
-        try:
-            asyncio.run(self._main())
-        except MemoryError:
-            raise
-        except BaseException:
-            self.detach()
-            raise
+        while True:
+            core.cur_task = None  # whose the task of `_main` would be
+            try:
+                asyncio.run(self._main())
+                break
+            except MemoryError:
+                raise
+            except BaseException as error:
+                if self.ended is None or not self.ended(error):
+                    self.detach()
+                    raise
         self.detach()
 
     def _main(self):
@@ -115,19 +119,11 @@ class Host:
 
     def queue_read(self, stream):
         """Have the running task wait until `stream` can be read. RuntimeError when another one does."""
-        waiter = self._waiter(stream)
-        if waiter.reader is not None:
-            raise RuntimeError("two tasks read one stream")
-        waiter.reader = core.cur_task
-        self._wait(waiter)
+        self._queue(stream, True)
 
     def queue_write(self, stream):
         """Have the running task wait until `stream` can be written. RuntimeError when another one does."""
-        waiter = self._waiter(stream)
-        if waiter.writer is not None:
-            raise RuntimeError("two tasks write one stream")
-        waiter.writer = core.cur_task
-        self._wait(waiter)
+        self._queue(stream, False)
 
     def remove(self, task):
         """Forget `task`, which is being cancelled."""
@@ -179,6 +175,18 @@ class Host:
             waiter = self.map[stream] = _Waiter(self, stream)
         return waiter
 
-    def _wait(self, waiter):
-        waiter.renew()
-        core.cur_task.data = self  # where cancel() looks for remove()
+    def _queue(self, stream, reads):
+        task = core.cur_task
+        core.cur_task = None  # what runs now is none of asyncio's, and is not interrupted
+        try:
+            waiter = self._waiter(stream)
+            if (waiter.reader if reads else waiter.writer) is not None:
+                raise RuntimeError("two tasks %s one stream" % ("read" if reads else "write"))
+            if reads:
+                waiter.reader = task
+            else:
+                waiter.writer = task
+            waiter.renew()
+        finally:
+            core.cur_task = task
+        task.data = self  # where cancel() looks for remove()

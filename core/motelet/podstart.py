@@ -8,7 +8,8 @@ def begin(gateway):
     from motelet.edged import Edged
 
     port, loop, settings = gateway.port, gateway.loop, gateway.pod_settings
-    settings["hung"] = port.marked()
+    overseer = None if settings["process"] else port.overseer(settings)
+    settings["hung"] = "" if overseer is None else overseer.left
     edged = Edged(loop, gateway.meta.store, gateway.log, port.epoch_ms, settings)
     edged.tcp = port.tcp
     borrow("edged.kept").prune(gateway.meta.store)
@@ -21,7 +22,7 @@ def begin(gateway):
         from motelet.edged.apps import Apps
 
         host = port.asyncio_host(loop)
-        edged.runner = Apps(edged, services, host, port.mark)
+        edged.runner = Apps(edged, services, host, overseer)
         gateway.host = host
         loop.stop()
     if gateway.eventbus is not None:

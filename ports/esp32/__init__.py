@@ -132,13 +132,10 @@ class Port:
         """Applications run in this interpreter: there is no other."""
         return {"process": False, "mpy": sys.implementation._mpy}
 
-    def mark(self, name):
-        """Say who runs now, where a reset by the watchdog does not reach."""
-        machine.RTC().memory(name)
+    def overseer(self, settings):
+        from motelet.ports.esp32.overseer import Overseer
 
-    def marked(self):
-        """-> what `mark` said last before the watchdog reset the board, "" after any other reset."""
-        return str(machine.RTC().memory(), "utf-8") if self.reset == "watchdog" else ""
+        return Overseer(self.reset)
 
     def status(self):
         """What the chip knows of the fields of NODE (protocol.cddl)."""

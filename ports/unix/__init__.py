@@ -86,20 +86,18 @@ class Port:
     def pods(self, settings):
         from motelet.ports.unix import pods
 
-        self._mark = pods.Mark(settings["mark"]) if "mark" in settings else None
         return pods.how(settings)
+
+    def overseer(self, settings):
+        """None but for tests, which say "mark", a file, and perhaps "alarm_s"."""
+        from motelet.ports.unix.overseer import Overseer
+
+        return Overseer(settings) if "mark" in settings else None
 
     def pod_processes(self, edged, services, settings):
         from motelet.ports.processes import Processes
 
         return Processes(edged, services, settings)
-
-    def mark(self, name):
-        if self._mark is not None:
-            self._mark.write(name)
-
-    def marked(self):
-        return self._mark.left if self._mark is not None else ""
 
     def log_sink(self, line):
         sys.stderr.write(line + "\n")

@@ -31,23 +31,3 @@ def _mpy():
     ask = "import sys; print(sys.implementation._mpy)"
     done = subprocess.run([sys.executable, "-P", "-c", start, "-c", ask], capture_output=True, check=True)
     return int(done.stdout)
-
-
-class Mark:
-    """Who runs now, in the file `path`: what a watchdog leaves of a board, for tests that are the watchdog.
-
-    `left` is what the process before this one was at when it ended.
-    """
-
-    def __init__(self, path):
-        try:
-            with open(path, "rb") as file:
-                self.left = file.read().decode().strip()
-        except OSError:
-            self.left = ""
-        self._file = open(path, "wb")
-
-    def write(self, name):
-        self._file.seek(0)
-        self._file.write("%-255s\n" % name)
-        self._file.flush()

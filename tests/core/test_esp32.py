@@ -13,8 +13,17 @@ from motelet.loop import Loop
 from tests_util import IS_MICROPYTHON, Clock, MemoryPoller, heap_locked, raises
 
 esp_doubles.install()
-from motelet.ports.esp32 import buses, crash, debugwindow, image, leave, settings, vitals  # noqa: E402
-from motelet.ports.esp32.guard import Guard  # noqa: E402
+from motelet.ports.esp32 import (  # noqa: E402
+    buses,
+    crash,
+    debugwindow,
+    image,
+    leave,
+    overseer,
+    settings,
+    vitals,
+)
+from motelet.ports.esp32.guard import WATCHDOG_MS, Guard  # noqa: E402
 from motelet.ports.esp32.uplink import Uplink  # noqa: E402
 
 CONFIG = {"node": "kitchen", "bridge": {"host": "bridge.example", "port": 10000}}
@@ -472,3 +481,59 @@ def test_forgetting_is_complete():
         settings.put(name, b"{}")
     leave.forget(world, settings)
     assert CHIP.nvs["motelet"] == {} and world.flash.erases == 8
+
+
+# -- the overseer -----------------------------------------------------------------------------
+
+
+class Terminal:
+    """What MicroPython's os and micropython do about terminals; somebody has the one place there is."""
+
+    def __init__(self):
+        self.place = "webrepl"
+        self.char = -1
+        self.interrupts = 0
+
+    def kbd_intr(self, char):
+        self.char = char
+
+    def dupterm(self, stream):
+        before, self.place = self.place, stream
+        return before
+
+    def dupterm_notify(self, _):
+        buf = bytearray(1)
+        assert self.place.readinto(buf) == 1
+        self.interrupts += buf[0] == self.char
+
+
+def test_an_interrupt_is_a_character_of_a_terminal_that_is_there_for_that():
+    chip = esp_doubles.reset_chip()
+    terminal = Terminal()
+    kept = overseer.os, overseer.micropython
+    overseer.os = overseer.micropython = terminal
+    try:
+        one = overseer.Overseer("power on")
+        one.alarm(lambda timer: one.interrupt())
+        period, _ = chip.timers[0]
+        assert 2 * period * 2 == WATCHDOG_MS
+        esp_doubles.Timer(0).fire()
+        assert terminal.interrupts == 1
+        # A Ctrl-C that is typed is a byte again, and who had the terminal has it back.
+        assert terminal.char == -1 and terminal.place == "webrepl"
+    finally:
+        overseer.os, overseer.micropython = kept
+
+
+def test_without_the_means_there_is_no_alarm():
+    chip = esp_doubles.reset_chip()
+    overseer.Overseer("power on").alarm(print)  # the unix build has no dupterm
+    assert chip.timers == {}
+
+
+def test_who_ran_is_known_after_the_watchdog_only():
+    chip = esp_doubles.reset_chip()
+    overseer.Overseer("power on").mark("default/pod/p/main")
+    chip.restart()
+    assert overseer.Overseer("watchdog").left == "default/pod/p/main"
+    assert overseer.Overseer("power on").left == ""

@@ -1,7 +1,7 @@
 """Applications that do everything wrong, on one board: the board serves on, and each is told what it did."""
 
-import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pod_world import PodWorld, pod, wait_for
@@ -20,6 +20,11 @@ GOOD = (
 @pytest.fixture
 def hostile(world: PodWorld) -> Iterator[PodWorld]:
     """The board with a good application on it, which is unharmed in the end."""
+    yield from good_beside(world)
+
+
+def good_beside(world: PodWorld) -> Iterator[PodWorld]:
+    """`world` with the good application, which has gone on when its user is done."""
     world.apply(*pod("good", GOOD))
     world.logged("good", "good 1")
     yield world
@@ -165,16 +170,78 @@ def test_who_ignores_that_it_is_cancelled_is_killed(hostile: PodWorld) -> None:
     wait_for("it is gone", lambda: "pod gone pod=default/pod/stubborn" in hostile.gateway_log.read_text())
 
 
-def test_an_infinite_loop_is_known_after_the_watchdog(tmp_path) -> None:
+@pytest.fixture
+def overseen(tmp_path: Path) -> Iterator[PodWorld]:
+    """A board that looks twice a second who runs; the good application on it is unharmed in the end."""
+    world = PodWorld(tmp_path, mark=str(tmp_path / "mark"), alarm_s=0.5)
+    try:
+        world.start()
+        yield from good_beside(world)
+        assert world.gateway is not None and world.gateway.poll() is None
+        log = world.gateway_log.read_text()
+        assert log.count("edgehub synced") == 1 and "Traceback" not in log and "Error" not in log, log
+    finally:
+        world.stop()
+
+
+SPIN = "    while True:\n        pass\n"
+IN_A_TASK = (
+    "async def main(context):\n    asyncio.create_task(other())\n    while True:\n"
+    "        await asyncio.sleep(1)\n"
+)
+
+
+LOOPS = {
+    "main": "async def main(context):\n" + SPIN,
+    "import": "while True:\n    pass\n",
+    "task": "import asyncio\nasync def other():\n" + SPIN + IN_A_TASK,
+    # In what belongs to the gateway nobody is interrupted, so these are between two calls of that.
+    "service": "async def main(context):\n    while True:\n        await context.put('key', b'value')\n",
+    "file": "async def main(context):\n    while True:\n        context.open('/app/main.mpy', 'rb').read()\n",
+}
+
+
+def test_infinite_loops_are_interrupted(overseen: PodWorld) -> None:
+    for name, source in LOOPS.items():
+        overseen.apply(*pod(name, source))
+    for name in LOOPS:
+        found = wait_for(
+            f"back-off of {name}",
+            lambda name=name: (
+                "CrashLoopBackOff" in str(overseen.container(name)) and overseen.container(name)
+            ),
+        )
+        last = found["lastState"]["terminated"]
+        assert (last["exitCode"], last["reason"]) == (137, "Error"), (name, last)
+        assert "it did not let others run" in last["message"], (name, last)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"), [("KeyboardInterrupt", 1, "Error"), ("SystemExit(3)", 3, "Error")]
+)
+def test_what_asyncio_lets_pass_ends_nobody_else(
+    hostile: PodWorld, error: str, code: int, reason: str
+) -> None:
+    hostile.apply(*pod("raises", f"import asyncio\nasync def other():\n    raise {error}\n" + IN_A_TASK))
+    last = ended(hostile, "raises")
+    assert (last["exitCode"], last["reason"]) == (code, reason)
+
+
+def test_an_infinite_loop_that_holds_its_interrupts_is_known_after_the_watchdog(tmp_path: Path) -> None:
     """The test is the watchdog: it resets a board from which nothing is heard."""
-    world = PodWorld(tmp_path, mark=str(tmp_path / "mark"))
+    world = PodWorld(tmp_path, mark=str(tmp_path / "mark"), alarm_s=0.5)
+    held = tmp_path / "held"
+    source = (
+        "async def main(context):\n    held = 0\n    while True:\n        try:\n"
+        "            while True:\n                pass\n        except:\n            held += 1\n"
+        f"            with open('{held}', 'w') as file:\n                file.write(str(held))\n"
+    )
     try:
         world.start()
         world.apply(*pod("good", GOOD))
         world.logged("good", "good 1")
-        world.apply(*pod("loop", "async def main(context):\n    while True:\n        pass\n"))
-        wait_for("it loops", lambda: "default/pod/loop/main" in (tmp_path / "mark").read_text())
-        time.sleep(0.5)
+        world.apply(*pod("loop", source))
+        wait_for("it was interrupted twice", lambda: held.exists() and held.read_text() == "2")
         assert "default/pod/loop/main" in (tmp_path / "mark").read_text()
         world.kill_gateway()
         world.start_gateway()

@@ -28,6 +28,7 @@ class Chip:
         self.datetime = None
         self.largest = 53248
         self.pins = {}
+        self.rtc = b""
         self.restart()
 
     def restart(self):
@@ -293,6 +294,11 @@ class RTC:
     def datetime(self, value):
         assert len(value) == 8
         CHIP.datetime = value
+
+    def memory(self, data=None):
+        if data is None:
+            return CHIP.rtc
+        CHIP.rtc = data.encode() if isinstance(data, str) else bytes(data)
 
 
 class Timer:

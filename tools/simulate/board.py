@@ -138,9 +138,6 @@ class SimulatedPort:
     def pods(self, _settings: dict[str, Any]) -> dict[str, Any]:
         return {"process": True, "mpy": _MPY}
 
-    def marked(self) -> str:
-        return ""
-
     def pod_processes(self, edged: Any, services: Any, _settings: dict[str, Any]) -> Applications:
         return self._board.applications(edged, services)
 

@@ -2,8 +2,14 @@
 
 One heap, one scheduler: applications are trusted not to attack each other, which is why the pods of a board
 are of one namespace. Against mistakes there is this: an application's tasks are known, so that all of them
-end with it; what it prints goes to its own log; what it imports is forgotten when it ends; who runs is
-marked where a reset does not reach, so that one that never yields is known after the watchdog.
+end with it; what it prints goes to its own log; what it imports is forgotten when it ends; one that does not
+let others run is interrupted.
+
+An interrupt is a KeyboardInterrupt, which MicroPython raises where the code jumps next: no application's
+`except Exception` holds it, and where it arrives the gateway is never at work: `tick` makes it only while an
+application runs, and between that code and what must not be interrupted (`calmly`) there is always a jump.
+What holds it all the same, or does not jump (native code, a driver), is the watchdog's: who runs is marked
+where a reset does not reach, so that it is known after that.
 
 A stop cancels the task. A task that goes on all the same is taken from asyncio's queue and never resumed.
 """
@@ -22,6 +28,7 @@ _TASKS_MAX = const(16)  # of one application
 _ROOT = const("/pods")
 _TERMINATED = const(143)
 _KILLED = const(137)
+_PAUSE_S = const(10)  # before the next run of what was interrupted
 _ROOM = const(4096)  # bytes in one piece, which the gateway may need at any time: a page of the log, a module
 
 
@@ -54,29 +61,47 @@ class App:
         self.kept = 0  # and those of before, as far as they can have been no garbage
 
 
-class Apps:
-    """The runner for `edged`: `services` are what applications use, `mark(name)` outlives a reset.
+class Calm:
+    """The methods of `inner` as applications may use them: they are not interrupted within."""
 
-    `host`, an aiohost.Host, tells whose turn it is.
+    def __init__(self, apps, inner):
+        self._apps = apps
+        self._inner = inner
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        return lambda *values: self._apps.calmly(method, *values)
+
+    def __contains__(self, key):
+        return key in self._inner
+
+
+class Apps:
+    """The runner for `edged`: `services` are what applications use, `overseer` is the port's.
+
+    `host`, an aiohost.Host, tells whose turn it is and what ended asyncio.
     """
 
-    def __init__(self, edged, services, host, mark=None):
+    def __init__(self, edged, services, host, overseer=None):
         import vfs
 
         self.edged = edged
         self.services = services
         self.slots = [None] * 16
         self._host = host
-        self._mark = mark
-        self._running = None
-        self._turns = 0
+        self._overseer = overseer
+        self._running = self._hung = None
+        self._turns = self._seen = self._calm = 0
         self._weight = self._least = gc.mem_alloc()  # bytes in use: when last looked at, after garbage went
-        vfs.mount(borrow("edged.files").Files(self, edged.store), _ROOT)
+        vfs.mount(borrow("edged.files").Files(self, Calm(self, edged.store)), _ROOT)
         host.next = self.next
+        host.ended = self.ended
         self._print = builtins.print
         self._create_task = core.create_task
         builtins.print = self.print
         core.create_task = asyncio.create_task = self.create_task
+        if overseer is not None:
+            overseer.alarm(self.tick)
 
     # -- for edged ----------------------------------------------------------------------------
 
@@ -129,7 +154,7 @@ class Apps:
     async def _run(self, app, spec):
         code, reason, message = 0, "Completed", ""
         try:
-            context = Context(app, self.services, spec)
+            context = Context(app, self.services, spec, self.steps)
             app.module, main = borrow("edged.program").load(spec, "%s/%d" % (_ROOT, app.slot))
             spec = None
             try:
@@ -141,9 +166,8 @@ class Apps:
             code, reason = _TERMINATED, "Error"
         except MemoryError as error:
             code, reason, message = _KILLED, "OOMKilled", str(error)
-        except SystemExit as error:
-            code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-            reason = "Error" if code else reason
+        except (SystemExit, KeyboardInterrupt):
+            raise  # to `ended`, as from its other tasks
         except BaseException as error:
             code, reason = 1, "Error"
             try:
@@ -156,7 +180,7 @@ class Apps:
     def _finish(self, app, code, reason, message):
         if app.container.run is not app:
             return  # it was ended before, by somebody else
-        self.slots[app.slot] = None
+        self.slots[app.slot] = None  # it is not interrupted any more
         # There may be no memory: first what needs none.
         current = core.cur_task
         for task in app.tasks:
@@ -234,5 +258,67 @@ class Apps:
             except MemoryError:
                 self.edged.short()
         self._running = app
-        if self._mark is not None:
-            self._mark("" if app is None else app.container.pod.resource + "/" + app.container.name)
+        self._hung = None
+        if self._overseer is not None:
+            self._overseer.mark("" if app is None else app.container.pod.resource + "/" + app.container.name)
+
+    # -- who does not let others run ----------------------------------------------------------
+
+    def tick(self, _):
+        """The overseer's alarm, between two jumps of whoever runs: who ran at the alarm before does still?"""
+        app = self._running
+        turns = self._turns
+        if app is None or turns != self._seen or core.cur_task is None or self.slots[app.slot] is not app:
+            self._seen = turns
+            return
+        self._hung = app
+        if not self._calm:
+            self._overseer.interrupt()  # after which no jump may come here
+
+    def calmly(self, function, *values):
+        """Call what belongs to the gateway, for an application: an interrupt waits for the next call."""
+        if self._hung is not None and not self._calm:
+            raise KeyboardInterrupt
+        self._calm += 1
+        try:
+            if self._calm:  # a jump: here arrives what is under way
+                return function(*values)
+        finally:
+            self._calm -= 1
+
+    def steps(self, coro):
+        """A generator, to be awaited in the place of `coro`: that is not interrupted within a step."""
+        error = None
+        while True:
+            try:
+                if error is None:
+                    self.calmly(coro.send, None)
+                else:
+                    self.calmly(coro.throw, error)
+            except StopIteration as end:
+                return end.value
+            try:
+                yield
+                error = None
+            except BaseException as thrown:
+                error = thrown
+
+    def ended(self, error):
+        """aiohost: what `error` is about; -> whether it was an application's, which has ended with it.
+
+        Whose turn took too long is ended also if it has just yielded, and the interrupt arrived in asyncio.
+        """
+        hung = self._hung
+        app = hung or self.owner(core.cur_task)
+        if app is None or isinstance(error, Exception):
+            return False
+        self._hung = core.cur_task = None
+        code, reason, message = 1, "Error", type(error).__name__
+        if hung is not None:
+            app.container.pause_s = max(app.container.pause_s, _PAUSE_S)
+            code, message = _KILLED, "it did not let others run, and was interrupted"
+        elif isinstance(error, SystemExit):
+            code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+            reason, message = ("Error" if code else "Completed"), ""
+        self._finish(app, code, reason, message)
+        return True

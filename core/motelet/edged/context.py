@@ -12,7 +12,8 @@ The same names in a process of its own (ports/processes/process.py): whatever ma
 
 
 class Context:
-    """Made by the runner. `services`: edged.services, or what stands for it in another process.
+    """Made by the runner. `services`: edged.services, or what stands for it in another process; `steps`, if
+    there is one, is what its coroutines go through.
 
     Whatever is not defined here is a method of the services, which gets the application first:
 
@@ -27,15 +28,22 @@ class Context:
     await get(key), put(key, bytes)       a value of the pod's own; None: there is none; OSError without room
     """
 
-    def __init__(self, app, services, spec):
+    def __init__(self, app, services, spec, steps=None):
         self.env = spec.get("env", {})
         self.args = spec["command"][1:]
         self._app = app
         self._services = services
+        self._steps = steps
 
     def __getattr__(self, name):
         method = getattr(self._services, name)
-        return lambda *values: method(self._app, *values)
+        if self._steps is None:
+            return lambda *values: method(self._app, *values)
+        return lambda *values: self._steps(method(self._app, *values))
+
+    def path(self, path):
+        """Where the file `path` of a volume is to be found."""
+        return self._services.path(self._app, path)
 
     def log(self, *values):
         """Write a line to the log."""

@@ -17,17 +17,23 @@ def load(spec, root):
     paths = [root + mount for mount in spec["mounts"]]
     if spec.get("workingDir"):
         paths.insert(0, root + spec["workingDir"])
+    _forget(root)
     sys.path[:0] = paths
-    before = list(sys.modules)
     try:
         module = __import__(name, None, None, ("main",))
     finally:
-        del sys.path[: len(paths)]
-        for each in list(sys.modules):
-            if each not in before and getattr(sys.modules[each], "__file__", "").startswith(root):
-                sys.modules[each] = None  # a deleted entry keeps its value
-                del sys.modules[each]
+        _forget(root)
     return module, getattr(module, function or "main")
+
+
+def _forget(root):
+    """What `load` makes the interpreter know, also what a run of it left that was interrupted."""
+    root = root[: root.rfind("/") + 1]
+    sys.path[:] = [each for each in sys.path if not each.startswith(root)]
+    for each in list(sys.modules):
+        if getattr(sys.modules[each], "__file__", "").startswith(root):
+            sys.modules[each] = None  # a deleted entry keeps its value
+            del sys.modules[each]
 
 
 def trace(error):

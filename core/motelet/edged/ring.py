@@ -37,12 +37,14 @@ class Ring:
         self._append(b"\n")
 
     def _append(self, data):
+        at = self._at  # kept when all is there, for whoever writes may be interrupted
         for byte in data:
-            self._buf[self._at] = byte
-            self._at += 1
-            if self._at == SIZE:
-                self._at = 0
+            self._buf[at] = byte
+            at += 1
+            if at == SIZE:
+                at = 0
                 self._full = True
+        self._at = at
 
     def read(self, lines):
         """-> bytes: the newest `lines` lines."""

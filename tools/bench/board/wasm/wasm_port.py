@@ -127,11 +127,8 @@ class Port:
     def asyncio_host(self, loop):
         return _Host()
 
-    def mark(self, name):
-        pass  # nothing outlives the host
-
-    def marked(self):
-        return ""
+    def overseer(self, settings):
+        return None  # nothing outlives the host
 
     def log_sink(self, line):
         print(line)
