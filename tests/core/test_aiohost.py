@@ -310,3 +310,73 @@ def test_two_readers_of_one_stream_are_refused():
             return "refused"
 
     assert world.run(main) == "refused"
+
+
+def test_the_host_waits_on_when_what_was_to_run_next_is_ended():
+    """As Edged does where memory has run out; asyncio would take the next task from an empty queue."""
+    if not IS_MICROPYTHON:
+        return
+    world = World()
+    core = asyncio.core
+    ended = []
+
+    async def victim():
+        await asyncio.sleep(0.01)
+        ended.append("it ran")
+
+    def next_task(task):
+        if ended and task is ended[0]:
+            core._task_queue.remove(task)
+            ended.append(world.loop.stop)
+
+    def starter(task):
+        ended.append(asyncio.create_task(victim()))
+        while len(ended) < 2:
+            task.sleep(1)
+            yield
+        ended[1]()
+
+    world.host.next = next_task
+    world.loop.spawn("starter", starter)
+    world.host.run()
+    assert "it ran" not in ended and not world.errors
+
+
+def test_a_memory_error_in_asyncio_costs_nobody_a_stream():
+    if not IS_MICROPYTHON:
+        return
+    world = World()
+    core = asyncio.core
+    failed = []
+
+    def next_task(task):
+        if len(failed) == 1:
+            failed.append(task)
+            raise MemoryError
+
+    async def main():
+        server, number = await serve(echo)
+        reader, writer = await asyncio.open_connection(HOST, number)
+        waiting = asyncio.create_task(reader.read(64))
+        await asyncio.sleep(0.005)
+        failed.append(None)
+        await asyncio.sleep(0.005)
+        writer.write(b"late")
+        await writer.drain()
+        answer = await waiting
+        writer.close()
+        server.close()
+        return answer
+
+    run = world.host.run
+
+    def again():
+        try:
+            run()
+        except MemoryError:
+            assert core._io_queue is world.host, "nothing is to be given back yet"
+            run()
+
+    world.host.next = next_task
+    world.host.run = again
+    assert world.run(main) == b"late" and len(failed) == 2
