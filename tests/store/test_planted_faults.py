@@ -216,3 +216,19 @@ def holds_header(real, self, block):
 def test_the_store_itself_passes_the_same_cuts(workload):
     for flash in ("nor32", "file32"):
         assert caught(workload, flash, Store) is None
+
+
+@pytest.mark.parametrize(
+    ("workload", "flash", "store_class", "seed"),
+    [
+        ("batch", "nor32", BatchWithoutCommitRecord, 4),
+        ("put", "file32", SkipsSync, 0),
+        ("stream", "file32", StreamBeforeItsChunks, 10),
+    ],
+)
+def test_the_id_of_a_failure_replays_it(workload, flash, store_class, seed):
+    ident = caught(workload, flash, store_class, seed).split(": ")[0]
+    with pytest.raises(torture.TortureError) as failure:
+        torture.replay(ident, store_class)
+    assert failure.value.ident == ident
+    torture.replay(ident)  # and it is the fault that fails, not the replay
