@@ -35,7 +35,7 @@ class Module:
 class Store(DictStore):
     """`within`, if any, is called once in the middle of a put."""
 
-    within = None
+    within = task = None
 
     def put(self, key, value):
         within, self.within = self.within, None
