@@ -46,7 +46,9 @@ UNITS = {
         ]
     ],
     "motelet/assembly.py": ["motelet/identity.py", "motelet/podhost.py"],
-    "motelet/edgelink.py": ["motelet/metalist.py", "motelet/protocol.py", "motelet/wallclock.py"],
+    "motelet/edgelink.py": [
+        f"motelet/{name}.py" for name in ["metalist", "nodestatus", "protocol", "wallclock"]
+    ],
     "motelet/kvblock.py": ["motelet/kvrepair.py"],
     "motelet/mappers/seldom.py": ["motelet/desired.py"],
     _EVENTBUS: ["motelet/mqtt.py", "motelet/devicetwin/comm.py"],
