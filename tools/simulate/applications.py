@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from motelet.tools.simulate.ledger import Ledger
 from motelet.tools.simulate.schedule import MS, SECOND
@@ -78,9 +79,11 @@ class Applications:
         self._ledger.runs[pod.uid] = runs + 1
 
     def _later(self, after: int, app: App, code: int) -> None:
-        self._board.schedule.at(self._board.schedule.now + after, self._board.number, self._end, app, code)
+        # Weak: the gateway of a board that lost its power is not kept until its applications end.
+        schedule = self._board.schedule
+        schedule.at(schedule.now + after, self._board.number, _end, ref(self), ref(app), code)
 
-    def _end(self, app: App, code: int) -> None:
+    def end(self, app: App, code: int) -> None:
         """It ends by itself, if it still runs."""
         gateway = self._board.gateway
         if gateway is not None and gateway.edged is self._edged and app.container.run is app:
@@ -90,6 +93,12 @@ class Applications:
     def _finish(self, app: App, code: int, reason: str) -> None:
         del self._running[app.container.pod.uid, app.container.name]
         self._edged.exited(app.container, code, reason)
+
+
+def _end(applications: ref[Applications], app: ref[App], code: int) -> None:
+    there, run = applications(), app()
+    if there is not None and run is not None:
+        there.end(run, code)
 
 
 def _done(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -94,6 +94,8 @@ class Endpoint:
         if self.closed_until > self.schedule.now:
             stream.broken(errno.ECONNREFUSED)
         elif not stream.closed:
+            # A board that lost its power closed nothing.
+            self.streams = [each for each in self.streams if not each.closed]
             self.streams.append(stream)
             stream.events |= WRITE
             stream.wake()
