@@ -20,7 +20,9 @@ from motelet.metamanager import MetaManager
 
 # Bytes after which garbage is collected. Left to itself MicroPython collects when no room is left. By then
 # what stays lies between garbage all over the heap, and the code of a module to be borrowed fits nowhere.
+# In a larger heap, which takes longer to go over and has the room, after more: a part of the whole.
 _COLLECT_BYTES = const(8192)
+_COLLECT_PART = const(16)
 
 
 def field(config, name, kind, default=None):
@@ -38,7 +40,7 @@ def field(config, name, kind, default=None):
 def assemble(gateway, port, config):
     """Give `gateway` its parts and spawn their tasks. Raises as `Gateway` does."""
     if hasattr(gc, "threshold"):  # CPython has none
-        gc.threshold(_COLLECT_BYTES)
+        gc.threshold(max(_COLLECT_BYTES, (gc.mem_alloc() + gc.mem_free()) // _COLLECT_PART))
     gateway.node = field(config, "node", str)
     gateway.drivers = dict(getattr(port, "drivers", ()))
     gateway.drivers.update(field(config, "drivers", dict, {}))
