@@ -175,7 +175,10 @@ class Shortages:
         if self.hog is self.instance("hog"):
             self.steps = 0
             self.state = 3
+            gc.collect()
+            before = gc.mem_alloc()
             self.fill(self.hog.module.hold, self.blocks * BLOCK, self.apart)
+            self.hog.grown += gc.mem_alloc() - before  # as if it had taken that in its own turn, too
 
     # -- what they use ------------------------------------------------------------------------
 
