@@ -6,6 +6,7 @@ is done, or when it is told to; a few have to be killed.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -75,7 +76,7 @@ class Applications:
         try:
             _done(self._services.put(app, _RUNS, b"%d" % (runs + 1)))
         except OSError:
-            return  # there is no room, and it was told so
+            return  # there is no room, and it was told so, or it does not wait for some
         self._ledger.runs[pod.uid] = runs + 1
 
     def _later(self, after: int, app: App, code: int) -> None:
@@ -102,9 +103,10 @@ def _end(applications: ref[Applications], app: ref[App], code: int) -> None:
 
 
 def _done(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine that waits for nothing returns."""
+    """What a coroutine returns that does not wait. OSError (EAGAIN) for one that does, which is ended."""
     try:
         coroutine.send(None)
     except StopIteration as end:
         return end.value
-    raise RuntimeError("it waits")
+    coroutine.close()
+    raise BlockingIOError(errno.EAGAIN, "it waits")

@@ -165,8 +165,8 @@ class Faults:
         if what in ("closed", "restarts", "loses connections"):
             endpoint.reset()
         if what == "restarts":
-            # Longer than it takes boards to see that it is away, or they could not know that it forgot.
-            endpoint.closed_until = self._schedule.now + 4 * MINUTE
+            # Longer than any collectCycle: boards have to see that it is away, or cannot know that it forgot.
+            endpoint.closed_until = self._schedule.now + 5 * MINUTE
         elif what != "loses connections":
             setattr(endpoint, f"{what}_until", until)
 

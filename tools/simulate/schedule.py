@@ -31,8 +31,7 @@ class Schedule:
     def at(self, time: int, actor: int, callback: Callable[..., None], *args: Any) -> None:
         """Have `callback(*args)` called at `time`, or now if that is over."""
         self._made += 1
-        time = max(time, self.now)
-        heappush(self._heap, (time, actor, self._made, callback, args))
+        heappush(self._heap, (time if time > self.now else self.now, actor, self._made, callback, args))
 
     def run(self, until: int | None, ready: Collection[object]) -> None:
         """Run events until something is `ready`, or none is left before `until`: then it is `until` now.

@@ -40,13 +40,13 @@ SETTLE_MAX = 10
 LOOK_EVERY = 10 * SECOND
 WORLD = 10
 """Seeds that begin in the same world."""
-BUSY_EVERY = 10
+BUSY_EVERY = 20
 """One world in so many is busy, the others are calm."""
 GROWTH = 1500
 GROWTH_PER_GATEWAY = 75
 GROWTH_PER_MINUTE = 60
 """Blocks of memory: what is loaded by need, what the ledger remembers (each version, event and value that was
-asked for), and what devices report late. Half of what there is room for is the most that was seen."""
+asked for), and what devices report late. Some third of what there is room for is the most that was seen."""
 
 
 @dataclass(frozen=True)
