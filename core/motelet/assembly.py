@@ -79,8 +79,8 @@ def assemble(gateway, port, config):
 def _identify(hub):
     try:
         known = borrow("identity").load(hub)
-        if not known and "token" in hub.config:
-            borrow("enrol").check(hub.config["token"])
+        if "token" in hub.config:
+            borrow("enrol").begin(hub, known)
     except (ValueError, OSError) as error:
         raise ConfigError("bridge: %s" % error)
 

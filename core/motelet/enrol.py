@@ -34,6 +34,17 @@ def check(token):
             raise ValueError("not a token")
 
 
+def begin(hub, known):
+    """The board starts with a token. `known`: it has the certificate already that the token was for.
+
+    Then power was cut before the token was forgotten. ValueError for what is no token.
+    """
+    if known:
+        _forget(hub)
+    else:
+        check(hub.config["token"])
+
+
 def enrol(hub):
     """A generator within EdgeHub's task: returns when the board has its certificate."""
     wait = _BACK_OFF_MIN_MS
@@ -46,10 +57,17 @@ def enrol(hub):
         noise = hub.port.random(2)
         yield from _pause(hub, wait // 2 + (noise[0] << 8 | noise[1]) % (wait // 2))
         wait = min(wait * 2, _BACK_OFF_MAX_MS)
-    hub.config.pop("token")
-    if "enrolled" in hub.config:
-        hub.config.pop("enrolled")()
+    _forget(hub)
     hub.log.info("edgehub", "enrolled", "node", hub.config["node"])
+
+
+def _forget(hub):
+    hub.config.pop("token")
+    try:
+        if "enrolled" in hub.config:
+            hub.config.pop("enrolled")()
+    except OSError as error:  # a folder that may only be read, for example: the board can do without
+        hub.log.warning("edgehub", "the token is still there", "error", error)
 
 
 def _once(hub):

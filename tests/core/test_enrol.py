@@ -137,6 +137,31 @@ def test_the_next_start_uses_what_is_stored():
     assert not identity.load(Board())
 
 
+def test_a_token_that_a_power_cut_left_is_forgotten_at_the_next_start():
+    board = Board(token=TOKEN)
+    board.answers = [http(CA), lambda board: http(certificate(board))]
+    board.join(1000)
+    told = []
+    again = Board(board.store, token=TOKEN, enrolled=lambda: told.append(1))
+    enrol.begin(again, identity.load(again))
+    assert told == [1] and "token" not in again.config and again.context == board.context
+    newer = Board(board.store, token=TOKEN + "2", enrolled=lambda: told.append(2))
+    enrol.begin(newer, identity.load(newer))
+    assert told == [1] and "token" in newer.config
+
+
+def test_a_token_that_cannot_be_removed_keeps_nobody_out():
+    def enrolled():
+        raise OSError(30)
+
+    board = Board(token=TOKEN, enrolled=enrolled)
+    board.answers = [http(CA), lambda board: http(certificate(board))]
+    assert board.join(1000) and not board.warnings()
+    again = Board(board.store, token=TOKEN, enrolled=enrolled)
+    enrol.begin(again, identity.load(again))
+    assert len([line for line in board.lines + again.lines if "still there" in line]) == 2
+
+
 ANSWERS = (
     b"",
     b"~",  # and never an end
