@@ -22,7 +22,7 @@ help:
 	@echo 'make format      put the formatting right'
 	@echo 'make bench       the figures, into build/bench.jsonl (ARGS: names or parts of names)'
 	@echo 'make image       what a board is given, into build/image (BOARD=ESP32_GENERIC, ..)'
-	@echo 'make torture     cut the power of the store, and simulate faults of the whole system, for half an hour'
+	@echo 'make torture     cut the power of the store, and simulate faults of the whole system, for three quarters of an hour'
 	@echo 'make clean       remove what the above made here'
 
 demo: $(READY)
