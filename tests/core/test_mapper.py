@@ -629,6 +629,24 @@ def test_a_property_that_is_refused_is_told_once_and_the_rest_goes_on():
     ]
 
 
+def test_a_fault_is_over_with_the_first_good_read():
+    world = World(a=1)
+    world.table.refused.add("d.a")
+    world.add(prop("a", collectCycle=5000))
+    world.run(2000)
+    world.table.refused.clear()
+    world.run(5000)  # one read
+    assert world.twin.told("state")[-1] == ("state", "default/d", "online", "")
+    world = World(a=20)
+    world.table.clamp = 25
+    world.add(prop("a", "30", collectCycle=5000))
+    world.run(2000)
+    assert world.twin.told("state")[-1][3] == "a: desired 30 does not read back"
+    world.table.values["d.a"] = 30
+    world.run(5000)
+    assert world.twin.told("state")[-1] == ("state", "default/d", "online", "")
+
+
 def test_two_faults_are_over_when_both_are():
     world = World(a=1, b=2)
     world.table.refused.add("d.a")

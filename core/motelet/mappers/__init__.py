@@ -172,6 +172,8 @@ class Mapper:
             self.report(prop)
         elif clock.ticks_diff(prop.report_due, prop.due) < 0:
             prop.due = prop.report_due  # the end of the cycle is not to be missed
+        if flags & ~prop.flags & _UNREAD:
+            self._answered(device)  # what was wrong with it may have been this
         if prop.desired and (flags & APPLY or flags & _WRITTEN and (result == CHANGED or not flags & _UNMET)):
             return borrow("mappers.seldom").settle(self, prop)
         return None

@@ -45,6 +45,8 @@ def settle(mapper, prop):
         if flags & _HELD:
             mapper.report(prop)
         mapper.twin.applied(prop)
+        if flags & _UNMET:
+            mapper._answered(prop.device)
     elif flags & APPLY:
         return data
     else:
