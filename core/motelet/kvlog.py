@@ -44,7 +44,7 @@ class Store:
     `damaged` counts the records and blocks found unreadable since mount, `retired` the blocks no longer
     used, `used` the pages that hold what is current, `spare` the blocks free to be opened.
     `on_damage(block, page)` is called for each damage when it is set. `vault` is what values of Secrets are
-    encrypted with (kvseal); without one they are refused with StoreError "seal". `keeper`, when it is set, is
+    encrypted with (kvseal); without one they are refused with StoreError "seal". `task`, when it is set, is
     woken (`wake()`) when there is need of `step()`, which it is to call: from then on no put makes more
     room than one erase does, and one for which that is not enough is refused with StoreError "busy".
 

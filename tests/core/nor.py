@@ -1,5 +1,6 @@
 """A NOR flash in RAM for tests, on both interpreters. It enforces the rules of the chip and counts."""
 
+SLOW_MS = 400  # an erase of chips that are cold or old
 _PIECE = 512  # small allocations find a place in a board's heap
 
 
@@ -69,3 +70,14 @@ class Nor:
         if self._content[number] is None:
             self._content[number] = bytearray(b"\xff" * _PIECE)
         return self._content[number]
+
+
+class SlowNor(Nor):
+    """Sets `clock`, once there is one, forward by SLOW_MS at each erase."""
+
+    clock = None
+
+    def erase(self, block):
+        super().erase(block)
+        if self.clock is not None:
+            self.clock.advance(SLOW_MS)

@@ -6,7 +6,7 @@ no room beside this flash.
 
 import gc
 
-from nor import Nor
+from nor import SLOW_MS, SlowNor
 
 from motelet.bus import Bus
 from motelet.edged import values
@@ -17,19 +17,7 @@ from motelet.metamanager import MetaManager
 from motelet.uploads import Uploads
 from tests_util import IS_MICROPYTHON, Clock, MemoryPoller
 
-_ERASE_MS = 400
 _TICK_MS = 20
-
-
-class Slow(Nor):
-    """Each erase sets the clock forward."""
-
-    clock = None
-
-    def erase(self, block):
-        super().erase(block)
-        if self.clock is not None:
-            self.clock.advance(_ERASE_MS)
 
 
 class World:
@@ -40,7 +28,7 @@ class World:
 
     def __init__(self, blocks, room):
         gc.collect()
-        self.store = Store(Slow(blocks))
+        self.store = Store(SlowNor(blocks))
         self.store.mount()
         while self.store.used + room < self.store._limit:
             self.store.put(".fill/%d" % self.store.used, b"f" * 300)
@@ -163,7 +151,7 @@ def test_everybody_writes_at_once_near_full():
         assert others.kept[name] > 10, others.kept
     assert others.waited and others.refused * 10 < others.kept["twin"], (others.refused, others.kept)
     # Each of five writes, and the housekeeping may erase once, before all had their turn.
-    assert world.ticks > 20 and world.late_ms <= 5 * _ERASE_MS + _TICK_MS, world.late_ms
+    assert world.ticks > 20 and world.late_ms <= 5 * SLOW_MS + _TICK_MS, world.late_ms
     assert world.store.get(".pod/default/p/=/a") == b"%05d" % (others.kept["application"] - 1) * 200
     assert world.store.get("default/configmap/c") == b"%05d" % (others.kept["link"] - 1) * 150
     again = Store(world.store.flash)

@@ -2,24 +2,12 @@
 
 import pytest
 from link_world import World
-from nor import Nor
+from nor import SLOW_MS, SlowNor
 
 from motelet import protocol
 from motelet.kvlog import Store
 
-_ERASE_MS = 400
 _TICK_MS = 20
-
-
-class Slow(Nor):
-    """Each erase sets the clock forward."""
-
-    clock = None
-
-    def erase(self, block):
-        super().erase(block)
-        if self.clock is not None:
-            self.clock.advance(_ERASE_MS)
 
 
 class Watched(World):
@@ -30,7 +18,7 @@ class Watched(World):
     """
 
     def __init__(self, blocks=12, room=60):
-        flash = Slow(blocks)
+        flash = SlowNor(blocks)
         store = Store(flash)
         store.mount()
         while store.used + room < store._limit:
@@ -86,9 +74,9 @@ def test_no_put_waits_for_more_than_one_erase_and_no_task_for_more_than_two():
         seq += 4
         world.run(30)  # no time for more than a piece of the housekeeping
     assert world.store.flash.erases - erases > 20 and world.ticks > 100
-    assert 0 < world.put_ms <= _ERASE_MS, world.put_ms
+    assert 0 < world.put_ms <= SLOW_MS, world.put_ms
     # A put's erase and one of the housekeeping may come one behind the other.
-    assert world.late_ms <= 2 * _ERASE_MS + _TICK_MS, world.late_ms
+    assert world.late_ms <= 2 * SLOW_MS + _TICK_MS, world.late_ms
     assert world.erases == 1 and not world.errors
 
 
@@ -101,8 +89,8 @@ def test_objects_of_several_chunks_without_a_pause_wait_for_one_erase_each(block
     for seq in range(1, 241, 2):
         burst(world, cloud, seq, 2, size=1100)
     assert world.store.flash.erases - erases > 120
-    assert 0 < world.put_ms <= _ERASE_MS, world.put_ms
-    assert world.late_ms <= 2 * _ERASE_MS + _TICK_MS, world.late_ms
+    assert 0 < world.put_ms <= SLOW_MS, world.put_ms
+    assert world.late_ms <= 2 * SLOW_MS + _TICK_MS, world.late_ms
     assert world.erases == 1 and not world.errors
 
 
