@@ -30,7 +30,7 @@ class MetaManager:
         self.store = store
         self._twin = bus["devicetwin"]
         self._reader = Reader()
-        self._waiting = None
+        self._task = self._waiting = None
         self._more = True  # the store's housekeeping has perhaps more to do
         self.rules = None  # function, called when the topics of Router rules (`eventrules`) have changed
         self.pods = None  # function of a resource: told of all but devices
@@ -47,7 +47,7 @@ class MetaManager:
                 self.changed(resource)
         while not self._twin.put(READY):
             yield
-        self.store.task = task
+        self._task = self.store.task = task
         while True:
             more = self._more = self.store.step()
             task.sleep(_BUSY_MS if more else _IDLE_MS)
@@ -62,9 +62,9 @@ class MetaManager:
         The store may be behind with its housekeeping, and then a put would wait for one erase after the
         other. Its pieces come first, and other tasks between them.
         """
-        if self.store.task and self._more and self.store.behind():
+        if self._task and self._more and self.store.behind():
             self._waiting = task
-            self.store.task.wake()
+            self._task.wake()
             return False
         return not self._full(task)
 
