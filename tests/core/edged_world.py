@@ -2,7 +2,7 @@
 
 from link_world import DictStore
 
-from motelet.cbor import Writer
+from motelet.cbor import Reader, Writer
 from motelet.edged import Edged
 from motelet.log import Log
 from motelet.loop import Loop
@@ -17,6 +17,12 @@ def encode(value):
     writer = Writer(buf)
     writer.value(value)
     return bytes(buf[: writer.n])
+
+
+def decode(body):
+    reader = Reader()
+    reader.open(body, 0, len(body))
+    return reader.value()
 
 
 def held(content, version="v1"):
@@ -62,14 +68,32 @@ class Runner:
 
 
 class Hub:
-    """EdgeHub's half: takes what is said."""
+    """EdgeHub's half, with a link: once woken, takes between two steps of the loop what there is to say."""
 
-    def __init__(self, world):
+    def __init__(self, edged):
         self.task = self
+        self.edged = edged
         self.said = []
+        self.woken = True
 
     def wake(self):
-        pass
+        self.woken = True
+
+    def take(self):
+        if self.woken:
+            self.woken = self.edged.say(self)
+
+    def _begin(self, kind, size, pod):
+        self._pod = pod
+        self._writer = Writer(bytearray(2048))
+        return self._writer
+
+    def _frame(self, opcode):
+        reader = Reader()
+        reader.open(self._writer.buf, 0, self._writer.n)
+        assert reader.value() == self._pod.resource
+        self.said.append(decode(reader.value()))
+        self.edged.acked(self._pod)
 
 
 class World:
@@ -80,6 +104,7 @@ class World:
         self.clock = Clock()
         self.memory = memory
         self.hung = ""
+        self.linked = False
         self.lines = []
         self.errors = []
         self.restart()
@@ -91,6 +116,8 @@ class World:
         self.edged = Edged(self.loop, self.store, log, self.clock.epoch_ms, config)
         self.runner = self.edged.runner = Runner()
         self.runner.edged = self.edged
+        if self.linked:
+            self.edged.hub = Hub(self.edged)
         for resource in list(self.store.keys()):
             if resource[0] != ".":
                 self.edged.changed(resource)
@@ -100,7 +127,8 @@ class World:
         """Let `ms` pass."""
         while True:
             while self.loop.step(0):
-                pass
+                if self.edged.hub is not None:
+                    self.edged.hub.take()
             assert self.errors == [], repr(self.errors)
             due = self.loop.due()
             if ms <= 0:
@@ -132,10 +160,6 @@ class World:
 
     def status(self, resource=POD):
         """What would be told of a pod: its CBOR, decoded."""
-        from motelet.cbor import Reader
         from motelet.edged.status import encoded
 
-        body = bytes(encoded(self.edged.pods[resource], 200))
-        reader = Reader()
-        reader.open(body, 0, len(body))
-        return reader.value()
+        return decode(bytes(encoded(self.edged.pods[resource], 200)))

@@ -200,8 +200,11 @@ def test_a_pause_goes_on_after_a_reboot():
             world.run(1000)
     assert world.container().restarts == 3 and world.container().state == WAITING
     world.clock.advance(5000)
+    world.linked = True
     world.restart()
     assert world.container().state == WAITING and world.container().restarts == 3
+    # What it ended as before its pause is not told as news, at whichever moment there is a link.
+    assert [status["containers"][0][0:3] for status in world.edged.hub.said] == [[WAITING, False, 3]]
     world.run(14000)
     assert world.container().state == WAITING, "20 s, of which 19 are over"
     world.run(2000)
@@ -212,7 +215,9 @@ def test_what_has_ended_stays_ended_after_a_reboot():
     world = World()
     world.put(POD, pod(restartPolicy="OnFailure"))
     world.exit(0)
+    world.linked = True
     world.restart()
+    assert world.edged.hub.said == [world.status()]
     assert world.runner.log == [] and world.container().state == TERMINATED
     assert world.status()["containers"][0][3] == 0
 

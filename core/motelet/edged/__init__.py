@@ -124,6 +124,8 @@ class Edged:
                     except Exception:
                         pod.due = True  # it is not done
                         raise
+                    if pod.dirty:
+                        self.tell(pod)  # it was held back until now, see `say`
                     left = self._left(pod)
                 wait = min(wait, max(left, 0))
             task.sleep(wait)
@@ -183,7 +185,8 @@ class Edged:
             borrow("edged.logs").say(self, hub)
             return True
         for pod in self.pods.values():
-            if pod.dirty and not pod.sent:
+            # Not while it is to be looked at: what flash held of it before a restart would be told as news.
+            if pod.dirty and not pod.sent and not pod.due:
                 borrow("edged.status").say(pod, hub)
                 return True
         return False
