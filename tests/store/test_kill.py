@@ -36,10 +36,10 @@ def kill_after(arguments, environment, puts):
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
     lines = [process.stdout.readline() for _ in range(puts)]
     process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
-    whole = [line for line in [*lines, *rest.splitlines(keepends=True)] if line.endswith("\n")]
-    return int(whole[-1])
+    with process.stdout:  # not communicate(): that passes over what readline has in its buffer
+        lines += process.stdout
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    return int([line for line in lines if line.endswith("\n")][-1])
 
 
 def check(path, last):
