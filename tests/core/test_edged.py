@@ -131,6 +131,20 @@ def test_a_pod_that_comes_back_while_it_is_being_stopped_is_started_again():
     assert world.runner.log[-1] == ("start", "main") and world.container().restarts == 0
 
 
+def test_a_pod_taken_away_and_given_back_at_once_goes_on_and_is_told_again():
+    world = World()
+    world.linked = True
+    world.restart()
+    world.put(POD, pod())
+    del world.edged.hub.said[:]
+    world.store.delete(POD)
+    world.edged.changed(POD)
+    world.put(POD, pod())
+    assert world.runner.log == [("start", "main")]
+    # The cloud may have forgotten all that it was told.
+    assert world.edged.hub.said == [world.status()]
+
+
 def test_another_program_is_started_in_the_place_of_the_one_that_runs():
     world = World()
     world.put(POD, pod())

@@ -89,7 +89,8 @@ def take(edged, resource, pod, spec):
             _admit(edged, pod, spec.get("memory", 0), restored)
         edged.pods[resource] = pod
         edged.log.info("edged", "pod", "pod", resource, "uid", pod.uid)
-        edged.tell(pod)
+    # Not of a new one only: where it was taken away and given back, the cloud knows nothing of it any more.
+    edged.tell(pod)
     edged.look(pod)
 
 
