@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -129,6 +130,29 @@ def test_a_thermostat_that_is_gone_is_named() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectionException, match="thermostat"):
         ThermostatClient(port).read()
+
+
+def test_a_thermostat_that_is_killed_while_it_is_asked_is_named() -> None:
+    def reset_each() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.recv(256)
+            # Closed at once and without a word: what the kernel does for a process that is killed.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    with socket.create_server((HOST, 0)) as listener:
+        server = threading.Thread(target=reset_each)
+        server.start()
+        client = ThermostatClient(listener.getsockname()[1])
+        for _ in range(2):  # and once more: the connection is a new one
+            with pytest.raises(ConnectionException, match="thermostat does not answer: .*reset"):
+                client.read()
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join()
 
 
 def command(port: int) -> list[str]:

@@ -163,11 +163,11 @@ class ThermostatClient:
 
     def read(self) -> Registers:
         """Read all of it."""
-        self._connect()
-        numbers = self._answer(
-            self._client.read_holding_registers(TEMPERATURE_REGISTER, count=2, device_id=UNIT)
+        client = self._client
+        numbers = self._ask(
+            lambda: client.read_holding_registers(TEMPERATURE_REGISTER, count=2, device_id=UNIT)
         )
-        coils = self._answer(self._client.read_coils(HEATER_COIL, count=1, device_id=UNIT))
+        coils = self._ask(lambda: client.read_coils(HEATER_COIL, count=1, device_id=UNIT))
         return Registers(
             temperature=_signed(numbers.registers[0]) / 10,
             setpoint=_signed(numbers.registers[1]) / 10,
@@ -176,21 +176,22 @@ class ThermostatClient:
 
     def write_setpoint(self, degrees: float) -> None:
         """Turn the knob: write the setpoint register."""
-        self._connect()
-        self._answer(
-            self._client.write_register(SETPOINT_REGISTER, round(degrees * 10) & 0xFFFF, device_id=UNIT)
-        )
+        raw = round(degrees * 10) & 0xFFFF
+        self._ask(lambda: self._client.write_register(SETPOINT_REGISTER, raw, device_id=UNIT))
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         self._client.close()  # type: ignore[no-untyped-call]
 
-    def _connect(self) -> None:
+    def _ask(self, request: Callable[[], ModbusPDU]) -> ModbusPDU:
         if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
             raise ConnectionException("the thermostat does not answer")
-
-    @staticmethod
-    def _answer(answer: ModbusPDU) -> ModbusPDU:
+        try:
+            answer = request()
+        except OSError as error:
+            # pymodbus lets through that a connection was reset, and keeps it.
+            self.close()
+            raise ConnectionException(f"the thermostat does not answer: {error}") from error
         if answer.isError():
             raise ModbusException(f"the thermostat refused: {answer}")
         return answer
