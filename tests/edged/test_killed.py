@@ -67,7 +67,12 @@ class Life:
         code = config_map("life-code", main_py=MAIN, first_py=FIRST)
         mounts = [{"name": "code", "mountPath": "/app"}, {"name": "conf", "mountPath": "/conf"}]
         container = {"name": "main", "image": "micropython", "volumeMounts": mounts}
-        probe = {"exec": {"command": ["alive"]}, "periodSeconds": 1, "failureThreshold": 1}
+        probe = {
+            "exec": {"command": ["alive"]},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+            "timeoutSeconds": 60,
+        }
         body: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "life"}}
         body["spec"] = {
             "nodeName": NODE,
