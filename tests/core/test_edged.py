@@ -14,17 +14,19 @@ def test_a_pod_is_started_and_said_to_run():
     assert row[:3] == [RUNNING, True, 0]
 
 
+def pause_s(world):
+    """Let the application fail; -> for how long it is not started again."""
+    world.exit(1)
+    begun = world.clock.now_ms
+    while world.container().state != RUNNING:
+        world.run(1000)
+    return (world.clock.now_ms - begun) // 1000
+
+
 def test_back_off_doubles_to_five_minutes_and_is_forgotten_after_ten():
     world = World()
     world.put(POD, pod())
-    pauses = []
-    for _ in range(8):
-        world.exit(1)
-        begun = world.clock.now_ms
-        while world.container().state != RUNNING:
-            world.run(1000)
-        pauses.append((world.clock.now_ms - begun) // 1000)
-    assert pauses == [0, 10, 20, 40, 80, 160, 300, 300]
+    assert [pause_s(world) for _ in range(8)] == [0, 10, 20, 40, 80, 160, 300, 300]
     assert world.container().restarts == 8
     world.run(600000)
     world.exit(1)
@@ -223,6 +225,22 @@ def test_a_pause_goes_on_after_a_reboot():
     assert world.container().state == WAITING, "20 s, of which 19 are over"
     world.run(2000)
     assert world.container().state == RUNNING
+
+
+def test_each_pause_is_as_long_with_a_reboot_in_it():
+    for number, whole in enumerate((10, 20, 40, 80, 160, 300, 300)):
+        world = World()
+        world.put(POD, pod())
+        for _ in range(number + 1):
+            pause_s(world)
+        world.exit(1)
+        world.clock.advance(5000)
+        world.restart()
+        world.run((whole - 6) * 1000)
+        assert world.container().state == WAITING, whole
+        world.run(2000)
+        assert world.container().state == RUNNING, whole
+        assert pause_s(world) == min(2 * whole, 300)
 
 
 def test_what_has_ended_stays_ended_after_a_reboot():
