@@ -172,7 +172,9 @@ def open(store):
     store._sync()
     while True:
         block = _next(store, _BLANK)
-        if block < 0:
+        if block >= 0:
+            store._state[block] = 0  # should this fail half-way, it is erased once more
+        else:
             block = _next(store, 0)
             if block < 0:
                 raise StoreFull()

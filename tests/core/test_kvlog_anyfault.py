@@ -77,6 +77,17 @@ def steps(store):
         pass
 
 
+def into_the_next(store):
+    """Puts that fill the open block and go on in the one that was erased ahead; -> whether they did."""
+    steps(store)
+    opened = False
+    for _ in range(20):
+        spare = store.spare
+        store.put("k0", BEFORE["k0"])
+        opened = opened or store.spare < spare
+    return opened
+
+
 # What is done, and what it changes.
 OPERATIONS = (
     (lambda store: store.put("k0", b"p" * 80), {"k0": b"p" * 80}),
@@ -88,6 +99,7 @@ OPERATIONS = (
     (steps, {}),
     (lambda store: [store.get(key) for key in store.keys()], {}),
     (lambda store: [count for _, _, count in store.heads(80)], {}),
+    (into_the_next, {}),
 )
 
 
@@ -168,6 +180,11 @@ def test_housekeeping():
 def test_reading():
     every_call_fails_once(7, 0)
     every_call_fails_once(8, 0)
+
+
+def test_puts_into_a_block_erased_ahead():
+    assert into_the_next(prepared())
+    every_call_fails_once(9, 3 % _STRIDE)
 
 
 def test_a_start():
