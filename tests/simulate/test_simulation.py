@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from motelet import kvblock
 from motelet.tools.simulate.command import outcomes, replay
 from motelet.tools.simulate.simulation import Scale, Simulation
 from motelet.tools.simulate.worlds import run_world
@@ -19,6 +20,13 @@ def test_every_promise_is_kept():
     with outcomes(range(SEEDS), scale, 2) as found:
         failures = [f"{replay(each.seed, scale)}: {each.failure}" for each in found if each.failure]
     assert failures == []
+
+
+def test_a_store_that_breaks_the_rules_of_flash_is_a_broken_promise(monkeypatch):
+    monkeypatch.setattr(kvblock, "_erase", lambda store, block: True)
+    # It takes a while until a block is opened that was in use.
+    outcome = Simulation(3, Scale(minutes=20, gateways=1, devices=4)).run()
+    assert "program over programmed bytes" in (outcome.failure or "")
 
 
 def test_a_seed_does_the_same_alone_as_among_others():

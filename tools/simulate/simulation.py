@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from cloud_bridge.backends.base import DEVICE, Key
 from motelet.edgehub import WINDOW
 from motelet.protocol import WINDOW_MAX
+from motelet.tools.cutflash import FlashRuleError
 from motelet.tools.simulate.board import Board
 from motelet.tools.simulate.bridge import Bridge
 from motelet.tools.simulate.cloud import Cloud
@@ -141,7 +142,7 @@ class Simulation:
         with self._heard(), _uncollected():
             try:
                 self._loop.run_until_complete(self._start())
-            except InvariantError as error:
+            except (InvariantError, FlashRuleError) as error:
                 failure = str(error)
             try:
                 yield failure
@@ -161,7 +162,7 @@ class Simulation:
         outcome = Outcome(seed, None, 0)
         try:
             outcome.settled_seconds = self._loop.run_until_complete(self._main()) / SECOND
-        except InvariantError as error:
+        except (InvariantError, FlashRuleError) as error:
             outcome.failure = str(error)
         outcome.virtual_seconds = self.schedule.now / SECOND
         outcome.faults = self.faults.count if self.faults else 0
