@@ -255,6 +255,32 @@ def test_boards_are_let_go_when_the_api_server_is_away_for_long(
     asyncio.run(run())
 
 
+def test_a_board_let_go_whose_connection_takes_long_to_end_harms_nobody(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(cluster, "slowend")
+
+    async def run() -> None:
+        async with Bridge(cluster) as bridge:
+            nodes = bridge.backend.nodes
+            disconnect, ends = nodes.disconnect, asyncio.Event()
+
+            async def later(node: str) -> None:
+                await ends.wait()
+                await disconnect(node)
+
+            monkeypatch.setattr(nodes, "disconnect", later)
+            await counter.connect(bridge)
+            nodes._let_go()
+            nodes._look_at(counter.name)
+            await asyncio.sleep(0.5)
+            ends.set()
+            client = await counter.connect(bridge)
+            await counter.count(client)
+
+    asyncio.run(run())
+
+
 def test_a_list_of_many_pages(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(informer_module, "PAGE", 2)
     objects = Objects(cluster)

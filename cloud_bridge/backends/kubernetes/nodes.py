@@ -308,6 +308,8 @@ class KubernetesNodes:
                     self._lost(node, served.claim, _session(body) if body else "")
                     return
                 if served.drop is None:
+                    if not isinstance(served.board.fields.get("sleep_until"), int):
+                        return  # it was let go, and its connection has not ended yet
                     await self._write_sleep(node, served, body)
                     if served.alive_ms(_epoch_ms()) > served.renewed_ms:
                         await self._renew(node, served)
