@@ -91,9 +91,7 @@ def _back_off(edged, container):
     container.state = WAITING
     # Doubled beyond the longest, so that half of it is the pause that goes on after a reboot (`kept`).
     pause_s = min(container.pause_s, _PAUSE_MAX_S)
-    container.pause_s = (
-        min(max(container.pause_s, _PAUSE_MIN_S // 2), _PAUSE_MAX_S) * 2 if pause_s >= 0 else 0
-    )
+    container.pause_s = max(pause_s * 2, _PAUSE_MIN_S) if pause_s >= 0 else 0
     container.restarts += 1
     if pause_s > 0:
         container.reason = "CrashLoopBackOff"
